@@ -1,0 +1,18 @@
+/* The compute thread pool: one caller, n_threads - 1 workers that sleep between calls. */
+#ifndef BORA_BASE_POOL_H
+#define BORA_BASE_POOL_H
+
+#include "base/status.h"
+
+typedef struct bora_pool bora_pool;
+
+/* n_threads: the caller included, at least 1. Errors: NOMEM, IO (a thread could not be started). */
+bora_status bora_pool_new(uint32_t n_threads, bora_pool **ret_pool, bora_error *err);
+/* Joins the workers. NULL is a no-op. */
+void bora_pool_free(bora_pool *pool);
+uint32_t bora_pool_n_threads(const bora_pool *pool);
+/* Cuts 0 .. n_items-1 into at most n_threads contiguous runs and returns when fn has run on all. One caller at a
+ * time; fn must not call parallel_for on the same pool. */
+void bora_pool_parallel_for(bora_pool *pool, uint32_t n_items, bora_parallel_fn fn, void *arg);
+
+#endif

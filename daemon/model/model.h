@@ -1,0 +1,69 @@
+/* A model: hyper-parameters, weights, tokenizer and chat layout, read from a file or folder.
+ *
+ * bora_model_open asks each format whether the path is its own (GGUF file; Mistral's native folder) and has it
+ * fill one bora_model. Weights stay in the mapped files, read-only, in the type they are stored in. Everything a
+ * file says is checked before it is used: a damaged file costs one load. A model is immutable once open and may
+ * be read from any thread. */
+#ifndef BORA_MODEL_MODEL_H
+#define BORA_MODEL_MODEL_H
+
+#include "base/log.h"
+#include "base/status.h"
+#include "model/chat/chat.h"
+#include "model/hparams.h"
+#include "model/tokenizer/tokenizer.h"
+
+typedef struct bora_model bora_model;
+
+typedef struct bora_layer_weights {
+    bora_tensor attention_norm; /* [1, dim] */
+    bora_tensor wq;             /* [n_heads * head_dim, dim], rotating pairs (2i, 2i+1) */
+    bora_tensor wk, wv;         /* [n_kv_heads * head_dim, dim] */
+    bora_tensor wo;             /* [dim, n_heads * head_dim] */
+    bora_tensor ffn_norm;       /* [1, dim] */
+    bora_tensor router;         /* [n_experts, dim]; data NULL when dense */
+    const bora_tensor *w1, *w2, *w3; /* [n_experts] of [hidden_dim, dim], [dim, hidden_dim], [hidden_dim, dim] */
+} bora_layer_weights;
+
+/* One tensor as the file has it, for listings. */
+typedef struct bora_tensor_info {
+    const char *name;
+    uint64_t shape[4]; /* row-major, outermost first; unused are 1 */
+    uint32_t n_dims;
+    uint32_t dtype;
+    uint64_t size; /* bytes */
+} bora_tensor_info;
+
+typedef struct bora_model_options {
+    bora_chat_layout layout; /* BORA_CHAT_AUTO: from the tokenizer and model */
+    bool without_tokenizer;  /* a missing tokenizer is not an error (golden models have none) */
+} bora_model_options;
+
+/* Opens a .gguf file or a folder with params.json. options and log may be NULL.
+ * Errors: NOT_FOUND (path, or a file that belongs to it, by name), FORMAT (what is wrong and where), UNSUPPORTED (a
+ * tensor type, an architecture), NOMEM, IO. */
+bora_status bora_model_open(const char *path, const bora_model_options *options, const bora_log *log,
+                            bora_model **ret_model, bora_error *err);
+/* NULL is a no-op. */
+void bora_model_free(bora_model *model);
+
+const bora_hparams *bora_model_hparams(const bora_model *model);
+const char *bora_model_path(const bora_model *model);   /* as given */
+const char *bora_model_name(const bora_model *model);   /* from the file, else the path's last part */
+const char *bora_model_format(const bora_model *model); /* "gguf" or "mistral" */
+/* 32 hex digits over the content of weights, hyper-parameters and vocabulary; not path or time. Models up to 64 MiB
+ * are hashed whole; of larger ones each tensor's name, shape and type and evenly spaced samples of it. */
+const char *bora_model_fingerprint(const bora_model *model);
+const bora_tensor *bora_model_embeddings(const bora_model *model); /* [vocab_size, dim] */
+const bora_tensor *bora_model_norm(const bora_model *model);       /* [1, dim] */
+const bora_tensor *bora_model_output(const bora_model *model);     /* [vocab_size, dim]; may be the embeddings */
+const bora_layer_weights *bora_model_layer(const bora_model *model, uint32_t layer);
+const bora_tokenizer *bora_model_tokenizer(const bora_model *model); /* NULL if there is none */
+bora_chat_layout bora_model_layout(const bora_model *model);         /* never AUTO; NONE: not a chat model */
+size_t bora_model_n_tensors(const bora_model *model);
+const bora_tensor_info *bora_model_tensor(const bora_model *model, size_t i);
+uint64_t bora_model_size(const bora_model *model);          /* bytes of all weights */
+uint64_t bora_model_n_parameters(const bora_model *model);  /* all of them */
+uint64_t bora_model_n_active(const bora_model *model);      /* that take part in one token, embedding table left out */
+
+#endif

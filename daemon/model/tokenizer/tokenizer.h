@@ -1,0 +1,96 @@
+/* SentencePiece BPE with byte fallback, as Mistral's v1-v7 tokenizers use it: text to token ids and back, exactly.
+ *
+ * The vocabulary comes from a .model file (protobuf) or from GGUF's arrays; both end in the same tokenizer.
+ * Immutable once made; any thread. */
+#ifndef BORA_TOKENIZER_TOKENIZER_H
+#define BORA_TOKENIZER_TOKENIZER_H
+
+#include "base/status.h"
+
+#include <stdbool.h>
+
+/* Kinds of pieces, with SentencePiece's and GGUF's numbers. */
+#define BORA_PIECE_NORMAL 1
+#define BORA_PIECE_UNKNOWN 2
+#define BORA_PIECE_CONTROL 3
+#define BORA_PIECE_USER_DEFINED 4
+#define BORA_PIECE_UNUSED 5
+#define BORA_PIECE_BYTE 6
+
+typedef struct bora_tokenizer bora_tokenizer;
+
+/* The arrays of a vocabulary; borrowed for the call. */
+typedef struct bora_vocab {
+    const char *const *pieces;   /* [n_pieces] UTF-8, not zero-terminated; spaces as U+2581 */
+    const uint32_t *piece_sizes; /* [n_pieces] bytes */
+    const float *scores;         /* [n_pieces] */
+    const int32_t *types;        /* [n_pieces] BORA_PIECE_* */
+    size_t n_pieces;             /* 1 .. BORA_VOCAB_MAX */
+    int32_t bos_id, eos_id, unk_id; /* -1: none */
+    bool add_dummy_prefix;
+    bool remove_extra_whitespaces;
+} bora_vocab;
+
+/* A growing list of token ids; all zero is empty. */
+typedef struct bora_tokens {
+    int32_t *ids; /* [n] */
+    size_t n, capacity;
+} bora_tokens;
+
+bora_status bora_tokens_push(bora_tokens *tokens, int32_t id, bora_error *err);
+bora_status bora_tokens_append(bora_tokens *tokens, const int32_t *ids, size_t n, bora_error *err);
+void bora_tokens_release(bora_tokens *tokens);
+
+/* From arrays. Errors: FORMAT (no pieces, duplicate or impossible ones, byte pieces incomplete, a float that is NaN),
+ * UNSUPPORTED, NOMEM. */
+bora_status bora_tokenizer_new(const bora_vocab *vocab, bora_tokenizer **ret_tokenizer, bora_error *err);
+/* From the bytes of a SentencePiece .model file. Errors: FORMAT (truncated, not a model), UNSUPPORTED (not BPE, a
+ * normaliser other than identity), NOMEM. */
+bora_status bora_tokenizer_parse(const void *data, size_t size, bora_tokenizer **ret_tokenizer, bora_error *err);
+void bora_tokenizer_free(bora_tokenizer *tokenizer); /* NULL is a no-op */
+
+size_t bora_tokenizer_n_pieces(const bora_tokenizer *tokenizer);
+int32_t bora_tokenizer_bos(const bora_tokenizer *tokenizer); /* -1: none */
+int32_t bora_tokenizer_eos(const bora_tokenizer *tokenizer); /* -1: none */
+/* The piece as the vocabulary has it (U+2581 for space), size in bytes; NULL if id is out of range. */
+const char *bora_tokenizer_piece(const bora_tokenizer *tokenizer, int32_t id, size_t *ret_size);
+/* BORA_PIECE_*; 0 if id is out of range. */
+int bora_tokenizer_piece_type(const bora_tokenizer *tokenizer, int32_t id);
+/* Id of the control piece with exactly this text, -1 if there is none. */
+int32_t bora_tokenizer_control(const bora_tokenizer *tokenizer, const char *text);
+
+/* Appends the ids of text (size bytes; invalid UTF-8 is taken as U+FFFD per bad byte, as SentencePiece does) without
+ * BOS and EOS. Control and byte pieces are never produced from text that spells them. Linear times log in size.
+ * Errors: NOMEM, LIMIT (size over 2 GiB). */
+bora_status bora_tokenizer_encode(const bora_tokenizer *tokenizer, const char *text, size_t size, bora_tokens *ids,
+                                  bora_error *err);
+
+/* Growing text; all zero is empty. */
+typedef struct bora_text {
+    char *bytes; /* [size], always zero-terminated once something was added */
+    size_t size, capacity;
+} bora_text;
+
+bora_status bora_text_append(bora_text *text, const char *bytes, size_t size, bora_error *err);
+void bora_text_release(bora_text *text);
+
+/* Streaming decode: what can be sent after each id, never half a character, never contradicted later. Caller-owned,
+ * a plain value: copying it forks the stream. */
+typedef struct bora_decoder {
+    const bora_tokenizer *tokenizer;
+    bool at_start;        /* nothing but control tokens so far: one leading space will be dropped */
+    uint8_t pending[4];   /* bytes of a character that is not complete */
+    uint8_t n_pending;
+} bora_decoder;
+
+/* continues: the stream goes on after other text of the same answer, so that a leading space is kept. */
+void bora_decoder_init(bora_decoder *decoder, const bora_tokenizer *tokenizer, bool continues);
+/* Appends to text what id makes sendable (may be nothing). Errors: INVAL (id out of range), NOMEM. */
+bora_status bora_decoder_push(bora_decoder *decoder, int32_t id, bora_text *text, bora_error *err);
+/* The stream ends here: appends what is pending. */
+bora_status bora_decoder_flush(bora_decoder *decoder, bora_text *text, bora_error *err);
+/* All at once: push each id, then flush. */
+bora_status bora_tokenizer_decode(const bora_tokenizer *tokenizer, const int32_t *ids, size_t n, bora_text *text,
+                                  bora_error *err);
+
+#endif

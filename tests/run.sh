@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Runs test programs one after the other, shows what failed in full, and closes with the counts of single tests.
+# Usage: tests/run.sh PROGRAM...   A program is a cmocka binary or a shell script that prints TAP-like lines:
+# "ok - NAME", "not ok - NAME", "skip - NAME: why". BORA_TEST_TIMEOUT: seconds per program (default 300).
+set -u
+cd "$(dirname "$0")/.." || exit 1
+export OPENBLAS_NUM_THREADS=1
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:allocator_may_return_null=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1}
+limit=${BORA_TEST_TIMEOUT:-300}
+passed=0 failed=0 skipped=0 broken=()
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+
+for program in "$@"; do
+    start=$(date +%s%N)
+    timeout --kill-after=10 "$limit" "$program" >"$log" 2>&1 </dev/null
+    code=$?
+    ms=$((($(date +%s%N) - start) / 1000000))
+    ok=$(grep -cE '^\[       OK \]|^ok ' "$log")
+    bad=$(grep -cE '^\[  FAILED  \] [A-Za-z_0-9]+$|^not ok ' "$log")
+    skip=$(grep -cE '^\[  SKIPPED \] [A-Za-z_0-9]+$|^skip ' "$log")
+    if [ "$code" -ne 0 ] && [ "$bad" -eq 0 ]; then
+        bad=1 # it crashed, timed out, or a sanitizer ended it
+    fi
+    if [ "$code" -eq 0 ] && [ $((ok + bad + skip)) -eq 0 ]; then
+        bad=1 # it ran no test: that is no success
+        code=no-test
+    fi
+    name=${program#"${BORA_BUILD:-build}"/}
+    printf '%-48s %4d ok %3d failed %3d skipped %7d ms\n' "${name#tests/}" "$ok" "$bad" "$skip" "$ms"
+    grep -E '^skip ' "$log" | sed 's/^/    /'
+    grep -aE '^SKIP: ' "$log" | sed 's/^SKIP/    skipped/' # named by tests/support/skip.h
+    if [ "$bad" -gt 0 ]; then
+        broken+=("$name (exit $code)")
+        sed 's/^/    /' "$log" | tail -n 120
+    fi
+    passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+done
+
+for name in "${broken[@]:-}"; do
+    [ -n "$name" ] && echo "FAILED: $name"
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
