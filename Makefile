@@ -55,8 +55,9 @@ PLUGIN_DIRS  := $(sort $(dir $(wildcard plugins/*/*/*.c)))
 plugin_of     = $(BUILD)/lib/bora/plugins/$(word 2,$(subst /, ,$(1)))-$(word 3,$(subst /, ,$(1))).so
 PLUGINS      := $(foreach dir,$(PLUGIN_DIRS),$(call plugin_of,$(dir)))
 LIBBORA_A    := $(BUILD)/lib/libbora.a
-LIBBORA_SO   := $(BUILD)/lib/libbora.so.0
-BINARIES     := $(BUILD)/bin/borad $(BUILD)/bin/bora $(BUILD)/bin/bora-model
+LIBBORA_SO   := $(if $(wildcard client/libbora/*.c),$(BUILD)/lib/libbora.so.0)
+BINARIES     := $(if $(wildcard daemon/main.c),$(BUILD)/bin/borad) $(if $(wildcard client/bora/*.c),$(BUILD)/bin/bora) \
+                $(if $(wildcard daemon/tool/*.c),$(BUILD)/bin/bora-model)
 
 define layer_rule
 $(BUILD)/lib/$(1).a: $(call objects_of,$(call sources_of,daemon/$(1)))
@@ -85,7 +86,7 @@ $(PROTO_A) $(LIBBORA_A):
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
-$(LIBBORA_SO): $(LIBBORA_A)
+$(BUILD)/lib/libbora.so.0: $(LIBBORA_A)
 	$(call say,LD)
 	$(Q)$(CC) -shared $(BORA_LDFLAGS) $(LDFLAGS) -Wl,-soname,libbora.so.0 -o $@ -Wl,--whole-archive $^ \
 	    -Wl,--no-whole-archive $(LIBS_CLIENT)
@@ -95,7 +96,7 @@ $(LIBBORA_SO): $(LIBBORA_A)
 reverse = $(if $(1),$(call reverse,$(wordlist 2,99,$(1))) $(firstword $(1)))
 archives_to = $(foreach layer,$(call reverse,$(1)),$(BUILD)/lib/$(layer).a)
 
-$(BUILD)/bin/borad: $(call objects_of,daemon/main.c daemon/config.c) $(call archives_to,$(LAYERS)) $(PROTO_A)
+$(BUILD)/bin/borad: $(call objects_of,daemon/main.c) $(call archives_to,$(LAYERS)) $(PROTO_A)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON)

@@ -18,8 +18,8 @@
  *
  * Threads: an instance belongs to one thread of the host (its stage); operations of one instance are never
  * called at the same time unless the operation's comment says otherwise. Any operation may use parallel_for;
- * the function given to it must not call the host again except for log. No lock of the host is held during a
- * call.
+ * the function given to it must not call the host again except for log and dequantize. No lock of the host is held
+ * during a call.
  */
 #ifndef BORA_PLUGIN_H
 #define BORA_PLUGIN_H

@@ -1,0 +1,99 @@
+/* The model in execution: its layers cut into stages, each with its plugins and its part of every KV cache, and the
+ * packed batch that runs through them.
+ *
+ * With one stage everything runs on the caller's thread. With more, each stage has a thread and a share of the compute
+ * threads; stages are joined by a link plugin, and the batch is cut by sequences into micro-batches that follow each
+ * other. One thread (the engine's) calls everything here. */
+#ifndef BORA_ENGINE_PIPELINE_H
+#define BORA_ENGINE_PIPELINE_H
+
+#include "base/cpu.h"
+#include "base/log.h"
+#include "engine/pages.h"
+#include "model/model.h"
+#include "plugin/plugin.h"
+
+#include <stdatomic.h>
+
+typedef struct bora_pipeline bora_pipeline;
+typedef struct bora_sequence bora_sequence; /* one conversation's KV cache in all stages */
+
+typedef struct bora_pipeline_options {
+    uint32_t n_threads;     /* compute threads in all; 0: one per core */
+    uint32_t n_stages;      /* at least 1, at most n_layers */
+    uint32_t max_tokens;    /* of one batch */
+    uint32_t max_logits;    /* rows of one batch that want logits */
+    uint32_t slack;         /* positions kept beyond the window; chunks are at most this long */
+    uint64_t max_positions; /* a sequence never gets longer */
+    uint32_t kv_dtype;      /* BORA_DTYPE_F32 or _F16 */
+    const char *plugin_path;      /* "dir:dir", absolute */
+    const char *plugins[5];       /* by kind (BORA_PLUGIN_*): name or absolute path; [0] unused */
+    const bora_plugin_options *plugin_options[5]; /* by kind; may be NULL */
+} bora_pipeline_options;
+
+/* Loads the plugins and prepares everything. model and log are borrowed and outlive the pipeline.
+ * Errors: what the loader, the plugins' create and the options say; UNSUPPORTED for a pair that cannot talk. */
+bora_status bora_pipeline_new(const bora_model *model, const bora_pipeline_options *options, const bora_log *log,
+                              bora_pipeline **ret_pipeline, bora_error *err);
+void bora_pipeline_free(bora_pipeline *pipeline); /* all sequences closed before; NULL is a no-op */
+
+const bora_model *bora_pipeline_model(const bora_pipeline *pipeline);
+const bora_pipeline_options *bora_pipeline_options_of(const bora_pipeline *pipeline); /* with defaults filled in */
+const bora_cpu *bora_pipeline_cpu(const bora_pipeline *pipeline);
+/* The plugin in use; NULL for a link when there is one stage. */
+const bora_plugin_library *bora_pipeline_plugin(const bora_pipeline *pipeline, uint32_t kind);
+
+bora_status bora_sequence_open(bora_pipeline *pipeline, bora_sequence **ret_sequence, bora_error *err);
+void bora_sequence_close(bora_sequence *sequence); /* NULL is a no-op */
+uint64_t bora_sequence_n_cached(const bora_sequence *sequence);
+uint64_t bora_sequence_bytes(const bora_sequence *sequence);
+bora_status bora_sequence_truncate(bora_sequence *sequence, uint64_t end, bora_error *err);
+
+/* ---- the packed batch ------------------------------------------------------------------------------- */
+
+typedef struct bora_batch_part {
+    bora_sequence *sequence; /* each at most once in a batch; rows are its next positions */
+    uint32_t n;              /* rows, 1 .. slack */
+    uint32_t n_logits;       /* the last so many rows want logits, 0 .. n */
+} bora_batch_part;
+
+typedef struct bora_batch {
+    const int32_t *tokens;         /* [sum of n] packed, part after part: no padding */
+    const bora_batch_part *parts;  /* [n_parts] */
+    uint32_t n_parts;
+} bora_batch;
+
+/* Called with what is computed on the way, for eval and debugging: "embeddings", "layers.3.v" ... as named in
+ * tests/golden/README.md; data [n_rows, n_cols], f32, or i32 for "experts". May come from a stage's thread, one call at a
+ * time per pipeline. */
+typedef void (*bora_trace_fn)(void *arg, const char *name, const void *data, uint64_t n_rows, uint64_t n_cols);
+void bora_pipeline_trace(bora_pipeline *pipeline, bora_trace_fn fn, void *arg); /* fn NULL: off */
+
+/* Runs the batch. logits [sum of n_logits, vocab_size] in the order of the rows. cancel, if not NULL, is polled once per
+ * layer. On any error no sequence has moved: their caches are cut back to where they were.
+ * Errors: INVAL (token out of range, too many rows), LIMIT (max_positions), NOMEM, CANCELLED. */
+bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *batch, const atomic_bool *cancel, float *logits,
+                                  bora_error *err);
+
+/* ---- pages ------------------------------------------------------------------------------------------ */
+
+uint32_t bora_pipeline_n_classes(const bora_pipeline *pipeline);
+uint32_t bora_pipeline_class_window(const bora_pipeline *pipeline, uint32_t class_id); /* 0: none */
+/* Bytes of one position of one class. */
+size_t bora_pipeline_class_position_size(const bora_pipeline *pipeline, uint32_t class_id);
+
+/* New pages for the positions from since on (those pages that are not, or not wholly, stored yet), as far as the caches
+ * still hold them whole. ret_keep_from[class]: index of the oldest page that restoring still needs. */
+bora_status bora_sequence_export(const bora_sequence *sequence, uint64_t since, bora_page **ret_pages, size_t *ret_n,
+                                 uint64_t ret_keep_from[BORA_CLASSES_MAX], bora_error *err);
+/* Fills an empty sequence so that it stands at n_cached. Needs, per class, every page of the window before n_cached
+ * (all pages where there is no window); more than that is used, gaps before it are not. On failure the sequence is empty as
+ * before. Errors: NOT_FOUND (a page is missing), FORMAT (size, element type), NOMEM, LIMIT. */
+bora_status bora_sequence_import(bora_sequence *sequence, uint64_t n_cached, const bora_page *pages, size_t n_pages,
+                                 bora_error *err);
+
+/* Bytes of KV cache per position (all layers) and the most a sequence can hold under the options. */
+uint64_t bora_pipeline_kv_position_size(const bora_pipeline *pipeline);
+uint64_t bora_pipeline_kv_sequence_max(const bora_pipeline *pipeline);
+
+#endif

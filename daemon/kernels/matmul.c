@@ -1,0 +1,271 @@
+/* y = x w^T: how the work is cut, the plain C path, and the definition.
+ *
+ * Rows of w go to the threads in groups of 4. Few rows of x (decoding): one fused pass over the weights as they are
+ * stored, each read once, in order. Many (prefill): blocks of tokens x blocks of weight rows x ranges of k; a range of
+ * weights is dequantised once into the thread's scratch and multiplied with all tokens of the block while it is in
+ * cache; partial sums wait in the scratch until the next range of k. None of this changes the order of a sum, see
+ * matmul.h. */
+#include "kernels/matmul.h"
+
+#include "base/memory.h"
+#include "base/size.h"
+#include "kernels/dequantize.h"
+#include "kernels/kernels.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* 192 KiB of weights, 528 KiB of partial sums and 396 KiB of x, what stays in a second-level cache of today. Of eight
+ * combinations tried the fastest; the others lose up to a tenth. */
+#define BLOCK_ROWS    64u
+#define BLOCK_COLS    768u
+#define BLOCK_TOKENS  132u
+/* Multiply-adds below which waking the other threads costs more than they save. */
+#define SMALL_WORK    (32u * 1024u)
+#define GENERIC_LANES 16u
+
+typedef struct matmul_scratch {
+    float *weights; /* [BLOCK_ROWS, n_cols of a range] */
+    float *state;   /* [BLOCK_ROWS / 4, BLOCK_TOKENS, 4, lanes] */
+} matmul_scratch;
+
+struct bora_kernels {
+    bora_cpu cpu;
+    bora_pool *pool;
+    const bora_matmul_path *path;
+    size_t max_cols;
+    size_t block_cols; /* columns of a range: BLOCK_COLS, or max_cols rounded up if that is less */
+    float *memory;
+    matmul_scratch scratch[]; /* [n_threads] */
+};
+
+/* ---- plain C ---------------------------------------------------------------------------------------- */
+
+static void generic_accumulate(size_t n, const float *w, const float *x, float *lanes)
+{
+    size_t k = 0;
+    for (; k + GENERIC_LANES <= n; k += GENERIC_LANES)
+        for (size_t lane = 0; lane < GENERIC_LANES; lane++)
+            lanes[lane] += w[k + lane] * x[k + lane];
+    for (size_t lane = 0; k < n; k++, lane++)
+        lanes[lane] += w[k] * x[k];
+}
+
+static float generic_add_lanes(const float *lanes)
+{
+    float sums[GENERIC_LANES];
+    memcpy(sums, lanes, sizeof sums);
+    for (size_t half = GENERIC_LANES / 2; half; half /= 2)
+        for (size_t lane = 0; lane < half; lane++)
+            sums[lane] += sums[lane + half];
+    return sums[0];
+}
+
+/* One token; rows are f32 in scratch, hence aligned. */
+static void generic_packed(const bora_matmul_tile *tile)
+{
+    for (uint32_t r = 0; r < tile->n_rows; r++) {
+        float lanes[GENERIC_LANES] = {0};
+        float *state = tile->state + r * GENERIC_LANES;
+        if (!tile->first)
+            memcpy(lanes, state, sizeof lanes);
+        generic_accumulate(tile->n, (const float *)(const void *)tile->rows[r], tile->x, lanes);
+        if (tile->last)
+            tile->y[r] = generic_add_lanes(lanes);
+        else
+            memcpy(state, lanes, sizeof lanes);
+    }
+}
+
+static const bora_matmul_path generic_path = {
+    .n_lanes = GENERIC_LANES,
+    .n_tokens_max = 1,
+    .packed = {generic_packed},
+};
+
+void bora_matmul_reference(const bora_tensor *w, size_t n, const float *x, float *y, size_t y_stride)
+{
+    for (size_t token = 0; token < n; token++, x += w->n_cols, y += y_stride) {
+        for (uint64_t r = 0; r < w->n_rows; r++) {
+            const uint8_t *row = (const uint8_t *)w->data + r * w->row_size;
+            float lanes[GENERIC_LANES] = {0};
+            for (size_t k = 0; k < w->n_cols; k++) {
+                float block[BORA_Q8_0_ELEMENTS]; /* the element, or for q8_0 the whole block it is in */
+                bool is_q8_0 = w->dtype == BORA_DTYPE_Q8_0;
+                size_t in_block = is_q8_0 ? k % BORA_Q8_0_ELEMENTS : 0;
+                bora_dequantize_row(NULL, w->dtype, row, k - in_block, is_q8_0 ? BORA_Q8_0_ELEMENTS : 1, block);
+                lanes[k % GENERIC_LANES] += block[in_block] * x[k];
+            }
+            y[r] = generic_add_lanes(lanes);
+        }
+    }
+}
+
+/* ---- cutting the work ------------------------------------------------------------------------------- */
+
+typedef struct matmul_job {
+    bora_kernels *kernels;
+    const bora_tensor *w;
+    size_t n;
+    const float *x;
+    float *y;
+    size_t y_stride;
+} matmul_job;
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Four rows of weights, from the first on; behind the last row the last row again. */
+static void tile_set_rows(bora_matmul_tile *tile, const uint8_t *first, size_t row_size, size_t n_rows)
+{
+    tile->n_rows = (uint32_t)min_size(n_rows, BORA_TILE_ROWS);
+    for (uint32_t r = 0; r < BORA_TILE_ROWS; r++)
+        tile->rows[r] = first + (r < tile->n_rows ? r : tile->n_rows - 1) * row_size;
+}
+
+/* All tokens fit one tile: weights go from memory to registers. */
+static void run_fused(const matmul_job *job, size_t row_begin, size_t row_end, bora_matmul_fn fn)
+{
+    const bora_tensor *w = job->w;
+    for (size_t row = row_begin; row < row_end; row += BORA_TILE_ROWS) {
+        bora_matmul_tile tile = {.x = job->x,
+                                 .x_stride = w->n_cols,
+                                 .n = w->n_cols,
+                                 .first = true,
+                                 .last = true,
+                                 .row_size = w->row_size,
+                                 .y = job->y + row,
+                                 .y_stride = job->y_stride};
+        tile_set_rows(&tile, (const uint8_t *)w->data + row * w->row_size, w->row_size, row_end - row);
+        fn(&tile);
+    }
+}
+
+/* One range of k for a block of tokens x a block of rows. */
+static void run_range(const matmul_job *job, const matmul_scratch *scratch, size_t token, size_t n_tokens, size_t row,
+                      size_t n_rows, size_t k, size_t n_k)
+{
+    const bora_kernels *kernels = job->kernels;
+    const bora_matmul_path *path = kernels->path;
+    const bora_tensor *w = job->w;
+    const uint8_t *source = (const uint8_t *)w->data + row * w->row_size;
+    for (size_t r = 0; r < n_rows; r++)
+        bora_dequantize_row(&kernels->cpu, w->dtype, source + r * w->row_size, k, n_k, scratch->weights + r * n_k);
+
+    for (size_t t = 0; t < n_tokens; t += path->n_tokens_max) {
+        size_t n_tile = min_size(n_tokens - t, path->n_tokens_max);
+        bora_matmul_tile tile = {.x = job->x + (token + t) * w->n_cols + k,
+                                 .x_stride = w->n_cols,
+                                 .n = n_k,
+                                 .first = k == 0,
+                                 .last = k + n_k == w->n_cols,
+                                 .y_stride = job->y_stride};
+        for (size_t r = 0; r < n_rows; r += BORA_TILE_ROWS) {
+            tile_set_rows(&tile, (const uint8_t *)(scratch->weights + r * n_k), n_k * sizeof(float), n_rows - r);
+            if (!(tile.first && tile.last))
+                tile.state = scratch->state + (r * BLOCK_TOKENS + t * BORA_TILE_ROWS) * path->n_lanes;
+            tile.y = job->y + (token + t) * job->y_stride + row + r;
+            path->packed[n_tile - 1](&tile);
+        }
+    }
+}
+
+static void run_blocked(const matmul_job *job, size_t row_begin, size_t row_end, const matmul_scratch *scratch)
+{
+    size_t n_cols = job->w->n_cols, block_cols = job->kernels->block_cols;
+    for (size_t token = 0; token < job->n; token += BLOCK_TOKENS)
+        for (size_t row = row_begin; row < row_end; row += BLOCK_ROWS)
+            for (size_t k = 0; k < n_cols; k += block_cols)
+                run_range(job, scratch, token, min_size(job->n - token, BLOCK_TOKENS), row,
+                          min_size(row_end - row, BLOCK_ROWS), k, min_size(n_cols - k, block_cols));
+}
+
+static void run_groups(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
+{
+    const matmul_job *job = arg;
+    const bora_matmul_path *path = job->kernels->path;
+    size_t row_begin = (size_t)begin * BORA_TILE_ROWS;
+    size_t row_end = min_size((size_t)end * BORA_TILE_ROWS, job->w->n_rows);
+    bora_matmul_fn fused = job->n <= path->n_tokens_max ? path->fused[job->w->dtype][job->n - 1] : NULL;
+    if (fused)
+        run_fused(job, row_begin, row_end, fused);
+    else
+        run_blocked(job, row_begin, row_end, &job->kernels->scratch[worker]);
+}
+
+void bora_matmul(bora_kernels *kernels, const bora_tensor *w, size_t n, const float *x, float *y, size_t y_stride)
+{
+    assert(w->n_cols <= kernels->max_cols && w->dtype < BORA_DTYPE_COUNT);
+    if (n == 0 || w->n_rows == 0)
+        return;
+    if (w->n_cols == 0) { /* an empty sum */
+        for (size_t token = 0; token < n; token++)
+            memset(y + token * y_stride, 0, w->n_rows * sizeof *y);
+        return;
+    }
+    matmul_job job = {.kernels = kernels, .w = w, .n = n, .x = x, .y = y, .y_stride = y_stride};
+    uint32_t n_groups = (uint32_t)((w->n_rows + BORA_TILE_ROWS - 1) / BORA_TILE_ROWS);
+    if ((double)w->n_rows * (double)w->n_cols * (double)n < SMALL_WORK)
+        run_groups(&job, 0, n_groups, 0);
+    else
+        bora_pool_parallel_for(kernels->pool, n_groups, run_groups, &job);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------- */
+
+static const bora_matmul_path *choose_path(const bora_cpu *cpu)
+{
+#if defined(__x86_64__)
+    if (cpu->avx512)
+        return bora_matmul_avx512();
+    if (cpu->avx2)
+        return bora_matmul_avx2();
+#else
+    (void)cpu;
+#endif
+    return &generic_path;
+}
+
+bora_status bora_kernels_new(const bora_cpu *cpu, bora_pool *pool, size_t max_cols, bora_kernels **ret_kernels,
+                             bora_error *err)
+{
+    uint32_t n_threads = bora_pool_n_threads(pool);
+    size_t block_cols = BLOCK_COLS;
+    if (max_cols < BLOCK_COLS)
+        (void)bora_size_round_up(max_cols, BORA_Q8_0_ELEMENTS, &block_cols); /* small: cannot overflow */
+    if (block_cols == 0)
+        block_cols = BORA_Q8_0_ELEMENTS;
+    const bora_matmul_path *path = choose_path(cpu);
+    size_t n_weights = BLOCK_ROWS * block_cols;
+    size_t n_state = max_cols > block_cols ? (size_t)BLOCK_ROWS * BLOCK_TOKENS * path->n_lanes : 0;
+
+    bora_kernels *kernels = bora_calloc(1, sizeof *kernels + n_threads * sizeof kernels->scratch[0]);
+    size_t size;
+    if (kernels && bora_size_mul(n_threads, (n_weights + n_state) * sizeof(float), &size))
+        kernels->memory = bora_alloc_aligned(64, size);
+    if (!kernels || !kernels->memory) {
+        bora_kernels_free(kernels);
+        return bora_fail(err, BORA_E_NOMEM, "matmul scratch of %u threads", n_threads);
+    }
+    kernels->cpu = *cpu;
+    kernels->pool = pool;
+    kernels->path = path;
+    kernels->max_cols = max_cols;
+    kernels->block_cols = block_cols;
+    for (uint32_t i = 0; i < n_threads; i++) {
+        kernels->scratch[i].weights = kernels->memory + i * (n_weights + n_state);
+        kernels->scratch[i].state = n_state ? kernels->scratch[i].weights + n_weights : NULL;
+    }
+    *ret_kernels = kernels;
+    return BORA_OK;
+}
+
+void bora_kernels_free(bora_kernels *kernels)
+{
+    if (!kernels)
+        return;
+    bora_free(kernels->memory);
+    bora_free(kernels);
+}

@@ -1,0 +1,163 @@
+/* The host table: each service is a thin call into base or kernels. Memory goes through base/memory.h, so that tests
+ * can make a plugin's N-th allocation fail. */
+#include "plugin/plugin.h"
+
+#include "base/arena.h"
+#include "base/memory.h"
+#include "kernels/kernels.h"
+
+#include <string.h>
+#include <time.h>
+
+#define HOST_ALIGNMENT 64u
+
+typedef struct host_option {
+    const char *key, *value;
+    bool asked; /* written during create only, by the instance's thread */
+} host_option;
+
+struct bora_plugin_host {
+    bora_host table; /* its self points back here */
+    const bora_log *log;
+    bora_pool *pool;
+    const bora_cpu *cpu;
+    host_option *options; /* [n_options], in the arena */
+    size_t n_options;
+    bora_arena arena;
+};
+
+static void host_log(const bora_host *host, int32_t level, const char *message)
+{
+    const bora_plugin_host *self = host->self;
+    bora_logf(self->log, level, "%s", message);
+}
+
+static void *host_alloc(const bora_host *host, size_t size)
+{
+    (void)host;
+    return bora_alloc_aligned(HOST_ALIGNMENT, size);
+}
+
+static void host_free(const bora_host *host, void *memory)
+{
+    (void)host;
+    bora_free(memory);
+}
+
+static const char *host_option_value(const bora_host *host, const char *key)
+{
+    bora_plugin_host *self = host->self;
+    const char *value = NULL;
+    for (size_t i = 0; i < self->n_options; i++) {
+        if (strcmp(self->options[i].key, key) != 0)
+            continue;
+        self->options[i].asked = true;
+        value = self->options[i].value; /* given twice: the last one counts, as in the rest of the configuration */
+    }
+    return value;
+}
+
+static uint64_t host_now_ns(const bora_host *host)
+{
+    (void)host;
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static uint32_t host_n_threads(const bora_host *host)
+{
+    const bora_plugin_host *self = host->self;
+    return self->pool ? bora_pool_n_threads(self->pool) : 1;
+}
+
+static void host_parallel_for(const bora_host *host, uint32_t n_items, bora_parallel_fn fn, void *arg)
+{
+    const bora_plugin_host *self = host->self;
+    if (self->pool)
+        bora_pool_parallel_for(self->pool, n_items, fn, arg);
+    else if (n_items)
+        fn(arg, 0, n_items, 0);
+}
+
+static void host_dequantize(const bora_host *host, const bora_tensor *w, uint64_t first_row, uint64_t n_rows,
+                            float *out)
+{
+    const bora_plugin_host *self = host->self;
+    bora_dequantize(self->cpu, w, first_row, n_rows, out);
+}
+
+static void host_freep(bora_plugin_host **host)
+{
+    bora_plugin_host_free(*host);
+}
+
+static bora_status copy_options(bora_plugin_host *host, const bora_plugin_options *options, bora_error *err)
+{
+    if (!options || options->n == 0)
+        return BORA_OK;
+    host->options = bora_arena_alloc(&host->arena, options->n, sizeof *host->options);
+    if (!host->options)
+        return bora_fail(err, BORA_E_NOMEM, "plugin options");
+    for (size_t i = 0; i < options->n; i++) {
+        const bora_plugin_option *from = &options->items[i];
+        host_option *to = &host->options[i];
+        to->key = bora_arena_text(&host->arena, from->key, strlen(from->key));
+        to->value = bora_arena_text(&host->arena, from->value, strlen(from->value));
+        if (!to->key || !to->value)
+            return bora_fail(err, BORA_E_NOMEM, "plugin options");
+    }
+    host->n_options = options->n;
+    return BORA_OK;
+}
+
+bora_status bora_plugin_host_new(const bora_log *log, bora_pool *pool, const bora_cpu *cpu,
+                                 const bora_plugin_options *options, bora_plugin_host **ret_host, bora_error *err)
+{
+    BORA_CLEANUP(host_freep) bora_plugin_host *host = bora_calloc(1, sizeof *host);
+    if (!host)
+        return bora_fail(err, BORA_E_NOMEM, "plugin host");
+    host->log = log;
+    host->pool = pool;
+    host->cpu = cpu;
+    bora_status status = copy_options(host, options, err);
+    if (status != BORA_OK)
+        return status;
+    host->table = (bora_host){
+        .struct_size = sizeof(bora_host),
+        .abi_major = BORA_ABI_MAJOR,
+        .abi_minor = BORA_ABI_MINOR,
+        .self = host,
+        .log = host_log,
+        .alloc = host_alloc,
+        .free = host_free,
+        .option = host_option_value,
+        .now_ns = host_now_ns,
+        .n_threads = host_n_threads,
+        .parallel_for = host_parallel_for,
+        .dequantize = host_dequantize,
+    };
+    *ret_host = bora_steal(&host);
+    return BORA_OK;
+}
+
+void bora_plugin_host_free(bora_plugin_host *host)
+{
+    if (!host)
+        return;
+    bora_arena_release(&host->arena);
+    bora_free(host);
+}
+
+const bora_host *bora_plugin_host_table(const bora_plugin_host *host)
+{
+    return &host->table;
+}
+
+const char *bora_plugin_host_unknown_option(const bora_plugin_host *host)
+{
+    for (size_t i = 0; i < host->n_options; i++)
+        if (!host->options[i].asked)
+            return host->options[i].key;
+    return NULL;
+}
