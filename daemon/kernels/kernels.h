@@ -32,8 +32,7 @@ void bora_dequantize(const bora_cpu *cpu, const bora_tensor *w, uint64_t first_r
  * accumulated in double. */
 void bora_rmsnorm(size_t n, size_t dim, const float *x, const float *weight, float eps, float *y);
 
-/* Frequencies of RoPE: ret_freqs[head_dim / 2], freq_i = 1 / powf(theta, 2i / head_dim), in float like the reference.
- */
+/* Frequencies of RoPE: ret_freqs[head_dim / 2], freq_i = 1 / powf(theta, 2i / head_dim), in float as the reference. */
 void bora_rope_freqs(float theta, uint32_t head_dim, float *ret_freqs);
 /* Rotates pairs (2i, 2i+1) of each head in place: x [n, n_heads, head_dim], row r at positions[r]. */
 void bora_rope(size_t n, uint32_t n_heads, uint32_t head_dim, const float *freqs, const uint64_t *positions, float *x);

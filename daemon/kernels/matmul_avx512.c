@@ -87,7 +87,7 @@ INLINE __m128 add_lanes(vec a, vec b, vec c, vec d)
     return _mm_add_ps(_mm_add_ps(s0, s2), _mm_add_ps(s1, s3));
 }
 
-#include "kernels/matmul_tile.h"
+#include "kernels/matmul_tile.inc"
 
 TILE_FUNCTIONS(1)
 TILE_FUNCTIONS(2)

@@ -13,7 +13,7 @@
 #include "support/skip.h"
 
 #include <math.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #define PATH_GENERIC 0
@@ -346,20 +346,26 @@ static void test_no_memory(void **state)
     bora_pool_free(pool);
 }
 
-#define ON_EVERY_PATH(test)                                                                                            \
-    {#test " (generic)", test, NULL, NULL, &paths[PATH_GENERIC]},                                                      \
-        {#test " (avx2)", test, NULL, NULL, &paths[PATH_AVX2]},                                                        \
-    {                                                                                                                  \
-#test " (avx512)", test, NULL, NULL, &paths[PATH_AVX512]                                                       \
-    }
-
 int main(void)
 {
     static int paths[] = {PATH_GENERIC, PATH_AVX2, PATH_AVX512};
-    const struct CMUnitTest tests[] = {
-        ON_EVERY_PATH(test_definition),         ON_EVERY_PATH(test_known_values), ON_EVERY_PATH(test_company),
-        ON_EVERY_PATH(test_position_in_matrix), ON_EVERY_PATH(test_max_cols),     ON_EVERY_PATH(test_empty),
-        cmocka_unit_test(test_no_memory),
+    static const struct {
+        const char *name;
+        CMUnitTestFunction run;
+    } on_every_path[] = {
+        {"test_definition", test_definition}, {"test_known_values", test_known_values},
+        {"test_company", test_company},       {"test_position_in_matrix", test_position_in_matrix},
+        {"test_max_cols", test_max_cols},     {"test_empty", test_empty},
     };
+    static const char *const path_names[] = {"generic", "avx2", "avx512"};
+    struct CMUnitTest tests[3 * BORA_ARRAY_SIZE(on_every_path) + 1];
+    char names[BORA_ARRAY_SIZE(tests)][64];
+    size_t n = 0;
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(on_every_path); i++)
+        for (size_t path = 0; path < 3; path++, n++) {
+            (void)snprintf(names[n], sizeof names[n], "%s (%s)", on_every_path[i].name, path_names[path]);
+            tests[n] = (struct CMUnitTest){names[n], on_every_path[i].run, NULL, NULL, &paths[path]};
+        }
+    tests[n] = (struct CMUnitTest)cmocka_unit_test(test_no_memory);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

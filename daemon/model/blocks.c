@@ -1,0 +1,23 @@
+#include "model/blocks.h"
+
+#include "base/size.h"
+
+static const bora_block blocks[BORA_DTYPE_COUNT] = {
+    [BORA_DTYPE_F32] = {"f32", 1, 4},
+    [BORA_DTYPE_F16] = {"f16", 1, 2},
+    [BORA_DTYPE_BF16] = {"bf16", 1, 2},
+    [BORA_DTYPE_Q8_0] = {"q8_0", 32, 34},
+};
+
+const bora_block *bora_block_of(uint32_t dtype)
+{
+    return dtype < BORA_DTYPE_COUNT ? &blocks[dtype] : NULL;
+}
+
+bool bora_block_row_size(uint32_t dtype, uint64_t n_cols, size_t *ret_size)
+{
+    const bora_block *block = bora_block_of(dtype);
+    if (!block || n_cols % block->n_elements || n_cols > SIZE_MAX)
+        return false;
+    return bora_size_mul((size_t)n_cols / block->n_elements, block->size, ret_size);
+}

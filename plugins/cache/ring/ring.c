@@ -1,0 +1,449 @@
+/* cache-ring: the rolling buffer of Mistral 7B (section 2). Each layer of a sequence has one array of slots for keys and
+ * one for values, [slot][kv_head][head_dim]; position p lies in slot p mod capacity.
+ *
+ *   append:  f32 rows -> element type -> slots          spans:  slots, as they lie, in at most two runs
+ *
+ * A layer with a window stops growing at window + slack slots, one without at max_positions. Until then reserve doubles:
+ * a short conversation does not pay for a long window. A layer whose slots are fewer than its limit has never wrapped,
+ * because reserve keeps them at least as many as positions; so growing is a plain copy. */
+#include <bora/plugin.h>
+
+#include <stdbool.h>
+#include <string.h>
+
+#define FIRST_SLOTS 64u /* the smallest step of growth */
+
+typedef struct ring_layer {
+    unsigned char *k, *v; /* [capacity, n_kv_heads, head_dim] in the cache's element type */
+    uint64_t capacity;    /* slots; 0 until the first reserve */
+    uint64_t first;       /* nothing before this position was ever stored */
+    uint64_t end;         /* positions first .. end-1 are held, as far as they are not overwritten */
+    uint64_t furthest;    /* the largest end there ever was: what lies capacity below it is overwritten */
+} ring_layer;
+
+struct bora_cache_seq {
+    uint64_t size; /* bytes of this struct */
+    uint64_t reserved; /* positions below this may be appended */
+    ring_layer layers[];
+};
+
+struct bora_cache {
+    const bora_host *host;
+    uint32_t n_layers, slack, dtype, head_dim;
+    uint64_t max_positions;
+    size_t row_size;    /* elements of one position: n_kv_heads * head_dim */
+    size_t slot_size;   /* bytes of them */
+    uint32_t windows[]; /* [n_layers]; 0: none */
+};
+
+/* IEEE half, rounded to nearest even (which is how the processor adds). */
+static uint16_t f32_to_f16(float value)
+{
+    const uint32_t f32_infinity = 0x7f800000u, f16_overflow = 0x47800000u /* 2^16 */, f16_normal = 0x38800000u /* 2^-14 */;
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    if (magnitude > f32_infinity) /* NaN keeps what fits of its payload and becomes quiet */
+        return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
+    if (magnitude >= f16_overflow)
+        return (uint16_t)(sign | 0x7c00u);
+    if (magnitude < f16_normal) {
+        /* Around 0.5 a float's last place is 2^-24, that of a subnormal half: adding 0.5 rounds to it. */
+        float small;
+        memcpy(&small, &magnitude, sizeof small);
+        small += 0.5f;
+        memcpy(&magnitude, &small, sizeof magnitude);
+        return (uint16_t)(sign | (magnitude - 0x3f000000u));
+    }
+    /* Half of the last place that stays, less one unless that place is odd: a carry may run up to infinity. */
+    magnitude += 0xfffu + (magnitude >> 13 & 1u);
+    return (uint16_t)(sign | ((magnitude >> 13) - (112u << 10)));
+}
+
+static void store(const bora_cache *cache, unsigned char *slots, const float *from, size_t n)
+{
+    if (cache->dtype == BORA_DTYPE_F32) {
+        memcpy(slots, from, n * sizeof *from);
+        return;
+    }
+    uint16_t *to = (uint16_t *)(void *)slots; /* slots begin at multiples of 2 bytes: alloc aligns to 64 */
+    for (size_t i = 0; i < n; i++)
+        to[i] = f32_to_f16(from[i]);
+}
+
+/* The most slots a layer ever has. */
+static uint64_t layer_limit(const bora_cache *cache, uint32_t layer)
+{
+    uint64_t limit = (uint64_t)cache->windows[layer] + cache->slack;
+    return cache->windows[layer] && limit < cache->max_positions ? limit : cache->max_positions;
+}
+
+/* The oldest position that is still there. */
+static uint64_t layer_oldest(const ring_layer *layer)
+{
+    uint64_t rolled = layer->furthest > layer->capacity ? layer->furthest - layer->capacity : 0;
+    return rolled > layer->first ? rolled : layer->first;
+}
+
+/* Of n positions from first on: how many lie one after the other before the slots begin again. */
+static uint64_t run_length(const ring_layer *layer, uint64_t first, uint64_t n)
+{
+    uint64_t to_edge = layer->capacity - first % layer->capacity;
+    return n < to_edge ? n : to_edge;
+}
+
+static size_t slot_offset(const bora_cache *cache, const ring_layer *layer, uint64_t position)
+{
+    return (size_t)(position % layer->capacity) * cache->slot_size; /* inside an allocated array: no overflow */
+}
+
+static void free_layers(const bora_cache *cache, ring_layer *layers)
+{
+    for (uint32_t i = 0; i < cache->n_layers; i++) {
+        cache->host->free(cache->host, layers[i].k);
+        cache->host->free(cache->host, layers[i].v);
+    }
+}
+
+/* New, uninitialised slots; false when there is no memory for them. */
+static bool alloc_slots(const bora_cache *cache, uint64_t capacity, ring_layer *layer)
+{
+    size_t size;
+    if (__builtin_mul_overflow(capacity, cache->slot_size, &size))
+        return false;
+    layer->k = cache->host->alloc(cache->host, size);
+    layer->v = cache->host->alloc(cache->host, size);
+    if (layer->k && layer->v) {
+        layer->capacity = capacity;
+        return true;
+    }
+    cache->host->free(cache->host, layer->k);
+    cache->host->free(cache->host, layer->v);
+    layer->k = layer->v = NULL;
+    return false;
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------- */
+
+static bora_status ring_create(const bora_host *host, const bora_cache_shape *shape, bora_cache **ret_cache,
+                               bora_error *err)
+{
+    if (shape->struct_size < sizeof *shape)
+        return bora_fail(err, BORA_E_INVAL, "ring: the shape has %u bytes, %zu are needed", shape->struct_size,
+                         sizeof *shape);
+    if (shape->n_layers == 0 || shape->n_kv_heads == 0 || shape->head_dim == 0 || shape->max_positions == 0 ||
+        shape->slack == 0)
+        return bora_fail(err, BORA_E_INVAL, "ring: layers, heads, head size, slack and positions must be at least 1");
+    if (shape->dtype != BORA_DTYPE_F32 && shape->dtype != BORA_DTYPE_F16)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "ring: element type %u is neither f32 nor f16", shape->dtype);
+    size_t element_size = shape->dtype == BORA_DTYPE_F32 ? 4 : 2;
+    size_t row_size, slot_size, size, layers_size;
+    if (__builtin_mul_overflow((size_t)shape->n_kv_heads, (size_t)shape->head_dim, &row_size) ||
+        __builtin_mul_overflow(row_size, element_size, &slot_size) ||
+        __builtin_mul_overflow((size_t)shape->n_layers, sizeof(uint32_t), &size) ||
+        __builtin_add_overflow(size, sizeof(bora_cache), &size) ||
+        __builtin_mul_overflow((size_t)shape->n_layers, sizeof(ring_layer), &layers_size))
+        return bora_fail(err, BORA_E_LIMIT, "ring: a position or a list of layers of this shape is too large");
+    bora_cache *cache = host->alloc(host, size);
+    if (!cache)
+        return bora_fail(err, BORA_E_NOMEM, "ring: the cache");
+    cache->host = host;
+    cache->n_layers = shape->n_layers;
+    cache->slack = shape->slack;
+    cache->dtype = shape->dtype;
+    cache->head_dim = shape->head_dim;
+    cache->max_positions = shape->max_positions;
+    cache->row_size = row_size;
+    cache->slot_size = slot_size;
+    memcpy(cache->windows, shape->windows, shape->n_layers * sizeof *shape->windows);
+    *ret_cache = cache;
+    return BORA_OK;
+}
+
+static void ring_destroy(bora_cache *cache)
+{
+    if (cache)
+        cache->host->free(cache->host, cache);
+}
+
+static bora_status ring_seq_open(bora_cache *cache, bora_cache_seq **ret_seq, bora_error *err)
+{
+    size_t size = sizeof(bora_cache_seq) + cache->n_layers * sizeof(ring_layer); /* checked in create */
+    bora_cache_seq *seq = cache->host->alloc(cache->host, size);
+    if (!seq)
+        return bora_fail(err, BORA_E_NOMEM, "ring: a sequence");
+    memset(seq, 0, size);
+    seq->size = size;
+    *ret_seq = seq;
+    return BORA_OK;
+}
+
+static void ring_seq_close(bora_cache *cache, bora_cache_seq *seq)
+{
+    if (!seq)
+        return;
+    free_layers(cache, seq->layers);
+    cache->host->free(cache->host, seq);
+}
+
+static bora_status ring_seq_fork(bora_cache *cache, const bora_cache_seq *seq, bora_cache_seq **ret_seq,
+                                 bora_error *err)
+{
+    bora_cache_seq *copy;
+    bora_status status = ring_seq_open(cache, &copy, err);
+    if (status != BORA_OK)
+        return status;
+    copy->reserved = seq->reserved;
+    for (uint32_t i = 0; i < cache->n_layers; i++) {
+        const ring_layer *from = &seq->layers[i];
+        ring_layer *to = &copy->layers[i];
+        if (from->capacity && !alloc_slots(cache, from->capacity, to)) {
+            ring_seq_close(cache, copy);
+            return bora_fail(err, BORA_E_NOMEM, "ring: the copy of a sequence of %llu positions",
+                             (unsigned long long)from->end);
+        }
+        to->first = from->first;
+        to->end = from->end;
+        to->furthest = from->furthest;
+        size_t used = (size_t)(from->furthest < from->capacity ? from->furthest : from->capacity) * cache->slot_size;
+        if (used) {
+            memcpy(to->k, from->k, used);
+            memcpy(to->v, from->v, used);
+        }
+    }
+    *ret_seq = copy;
+    return BORA_OK;
+}
+
+/* ---- growing, storing, forgetting ---------------------------------------------------------------------- */
+
+/* The slots a layer needs so that positions below end fit; its present number if they do. */
+static uint64_t grown_capacity(const bora_cache *cache, const ring_layer *layer, uint32_t index, uint64_t end)
+{
+    uint64_t limit = layer_limit(cache, index);
+    uint64_t need = end < limit ? end : limit;
+    if (layer->capacity >= need)
+        return layer->capacity;
+    uint64_t doubled = layer->capacity > limit / 2 ? limit : layer->capacity * 2;
+    uint64_t capacity = doubled < FIRST_SLOTS ? FIRST_SLOTS : doubled;
+    if (capacity < need)
+        capacity = need;
+    return capacity < limit ? capacity : limit;
+}
+
+/* All new slots are had before any old ones go, so that a failure leaves the sequence as it was. */
+static bora_status ring_reserve(bora_cache *cache, bora_cache_seq *seq, uint64_t end, bora_error *err)
+{
+    if (end > cache->max_positions)
+        return bora_fail(err, BORA_E_LIMIT, "ring: %llu positions, at most %llu are allowed", (unsigned long long)end,
+                         (unsigned long long)cache->max_positions);
+    if (end <= seq->reserved)
+        return BORA_OK;
+    const bora_host *host = cache->host;
+    ring_layer *grown = host->alloc(host, cache->n_layers * sizeof *grown);
+    if (!grown)
+        return bora_fail(err, BORA_E_NOMEM, "ring: growing a sequence");
+    memset(grown, 0, cache->n_layers * sizeof *grown);
+    for (uint32_t i = 0; i < cache->n_layers; i++) {
+        uint64_t capacity = grown_capacity(cache, &seq->layers[i], i, end);
+        if (capacity == seq->layers[i].capacity)
+            continue;
+        if (!alloc_slots(cache, capacity, &grown[i])) {
+            free_layers(cache, grown);
+            host->free(host, grown);
+            return bora_fail(err, BORA_E_NOMEM, "ring: %llu positions", (unsigned long long)capacity);
+        }
+    }
+    for (uint32_t i = 0; i < cache->n_layers; i++) {
+        ring_layer *layer = &seq->layers[i];
+        if (!grown[i].capacity)
+            continue;
+        size_t used = (size_t)layer->end * cache->slot_size; /* not wrapped yet: slot p holds position p */
+        if (used) {
+            memcpy(grown[i].k, layer->k, used);
+            memcpy(grown[i].v, layer->v, used);
+        }
+        host->free(host, layer->k);
+        host->free(host, layer->v);
+        layer->k = grown[i].k;
+        layer->v = grown[i].v;
+        layer->capacity = grown[i].capacity;
+    }
+    host->free(host, grown);
+    seq->reserved = end;
+    return BORA_OK;
+}
+
+static void layer_moved_to(ring_layer *layer, uint64_t end)
+{
+    layer->end = end;
+    if (end > layer->furthest)
+        layer->furthest = end;
+}
+
+static void ring_append(bora_cache *cache, bora_cache_seq *seq, uint32_t layer_index, uint64_t first, uint32_t n,
+                        const float *k, const float *v)
+{
+    ring_layer *layer = layer_index < cache->n_layers ? &seq->layers[layer_index] : NULL;
+    if (!layer || first != layer->end || n > cache->slack || first > seq->reserved || n > seq->reserved - first) {
+        /* The host broke the contract; writing anyway could hit foreign memory. */
+        cache->host->log(cache->host, BORA_LOG_ERROR, "ring: append out of order or without reserve; not stored");
+        return;
+    }
+    for (uint64_t done = 0; done < n;) {
+        uint64_t run = run_length(layer, first + done, n - done);
+        size_t offset = slot_offset(cache, layer, first + done);
+        store(cache, layer->k + offset, k + done * cache->row_size, (size_t)run * cache->row_size);
+        store(cache, layer->v + offset, v + done * cache->row_size, (size_t)run * cache->row_size);
+        done += run;
+    }
+    layer_moved_to(layer, first + n);
+}
+
+static bora_status ring_truncate(bora_cache *cache, bora_cache_seq *seq, uint64_t end, bora_error *err)
+{
+    for (uint32_t i = 0; i < cache->n_layers; i++) {
+        const ring_layer *layer = &seq->layers[i];
+        uint32_t window = cache->windows[i];
+        if (end >= layer->end)
+            continue;
+        if (window && layer->furthest - end > cache->slack)
+            return bora_fail(err, BORA_E_LIMIT, "ring: taking back %llu positions, %u are possible",
+                             (unsigned long long)(layer->furthest - end), cache->slack);
+        /* After an import that began late, less than the window before end may be there. */
+        uint64_t needed = window && end >= window ? end - window + 1 : 0;
+        if (layer->first && end && needed < layer->first)
+            return bora_fail(err, BORA_E_LIMIT, "ring: position %llu is no longer kept", (unsigned long long)needed);
+    }
+    for (uint32_t i = 0; i < cache->n_layers; i++) {
+        ring_layer *layer = &seq->layers[i];
+        if (end < layer->end)
+            layer->end = end;
+        if (layer->end == 0)
+            layer->first = layer->furthest = 0; /* empty: as new */
+    }
+    return BORA_OK;
+}
+
+/* ---- reading and pages --------------------------------------------------------------------------------- */
+
+static uint32_t ring_spans(bora_cache *cache, const bora_cache_seq *seq, uint32_t layer_index, uint64_t from,
+                           uint64_t to, uint32_t n_max, bora_kv_span *ret_spans)
+{
+    if (layer_index >= cache->n_layers)
+        return 0;
+    const ring_layer *layer = &seq->layers[layer_index];
+    if (from >= to || to > layer->end || from < layer_oldest(layer))
+        return 0;
+    uint32_t n_spans = 0;
+    while (from < to) {
+        uint64_t run = run_length(layer, from, to - from);
+        if (run > UINT32_MAX)
+            run = UINT32_MAX;
+        size_t offset = slot_offset(cache, layer, from);
+        if (n_spans < n_max)
+            ret_spans[n_spans] = (bora_kv_span){
+                .k = layer->k + offset,
+                .v = layer->v + offset,
+                .first = from,
+                .n = (uint32_t)run,
+                .dtype = cache->dtype,
+                .position_stride = cache->row_size,
+                .head_stride = cache->head_dim,
+            };
+        n_spans++;
+        from += run;
+    }
+    return n_spans;
+}
+
+static bora_status ring_export_page(bora_cache *cache, const bora_cache_seq *seq, uint32_t layer_index, uint64_t first,
+                                    uint32_t n, void *out, bora_error *err)
+{
+    if (layer_index >= cache->n_layers)
+        return bora_fail(err, BORA_E_INVAL, "ring: there is no layer %u", layer_index);
+    const ring_layer *layer = &seq->layers[layer_index];
+    if (first < layer_oldest(layer) || first > layer->end || n > layer->end - first)
+        return bora_fail(err, BORA_E_NOT_FOUND, "ring: positions %llu and %u more are not kept",
+                         (unsigned long long)first, n);
+    unsigned char *k = out, *v = k + (size_t)n * cache->slot_size;
+    for (uint64_t done = 0; done < n;) {
+        uint64_t run = run_length(layer, first + done, n - done);
+        size_t offset = slot_offset(cache, layer, first + done), size = (size_t)run * cache->slot_size;
+        memcpy(k + done * cache->slot_size, layer->k + offset, size);
+        memcpy(v + done * cache->slot_size, layer->v + offset, size);
+        done += run;
+    }
+    return BORA_OK;
+}
+
+static bora_status ring_import_page(bora_cache *cache, bora_cache_seq *seq, uint32_t layer_index, uint64_t first,
+                                    uint32_t n, const void *in, bora_error *err)
+{
+    if (layer_index >= cache->n_layers)
+        return bora_fail(err, BORA_E_INVAL, "ring: there is no layer %u", layer_index);
+    ring_layer *layer = &seq->layers[layer_index];
+    if (first > seq->reserved || n > seq->reserved - first)
+        return bora_fail(err, BORA_E_INVAL, "ring: importing positions that are not reserved");
+    if (layer->end > 0 && first != layer->end)
+        return bora_fail(err, BORA_E_INVAL, "ring: the page begins at %llu, the layer ends at %llu",
+                         (unsigned long long)first, (unsigned long long)layer->end);
+    if (n == 0)
+        return BORA_OK;
+    if (layer->end == 0)
+        layer->first = first;
+    const unsigned char *k = in, *v = k + (size_t)n * cache->slot_size;
+    /* Of a page that is longer than the ring only the end stays. */
+    for (uint64_t done = n > layer->capacity ? n - layer->capacity : 0; done < n;) {
+        uint64_t run = run_length(layer, first + done, n - done);
+        size_t offset = slot_offset(cache, layer, first + done), size = (size_t)run * cache->slot_size;
+        memcpy(layer->k + offset, k + done * cache->slot_size, size);
+        memcpy(layer->v + offset, v + done * cache->slot_size, size);
+        done += run;
+    }
+    layer_moved_to(layer, first + n);
+    return BORA_OK;
+}
+
+static uint64_t ring_bytes(const bora_cache *cache, const bora_cache_seq *seq)
+{
+    uint64_t bytes = seq->size;
+    for (uint32_t i = 0; i < cache->n_layers; i++)
+        bytes += 2 * seq->layers[i].capacity * cache->slot_size;
+    return bytes;
+}
+
+static const bora_cache_ops ring_ops = {
+    .struct_size = sizeof(bora_cache_ops),
+    .dtypes = BORA_DTYPE_BIT(BORA_DTYPE_F32) | BORA_DTYPE_BIT(BORA_DTYPE_F16),
+    .create = ring_create,
+    .destroy = ring_destroy,
+    .seq_open = ring_seq_open,
+    .seq_close = ring_seq_close,
+    .seq_fork = ring_seq_fork,
+    .reserve = ring_reserve,
+    .append = ring_append,
+    .spans = ring_spans,
+    .truncate = ring_truncate,
+    .export_page = ring_export_page,
+    .import_page = ring_import_page,
+    .bytes = ring_bytes,
+};
+
+static const bora_plugin ring_plugin = {
+    .struct_size = sizeof(bora_plugin),
+    .abi_major = BORA_ABI_MAJOR,
+    .abi_minor = BORA_ABI_MINOR,
+    .kind = BORA_PLUGIN_CACHE,
+    .flags = BORA_PLUGIN_BATCH_INVARIANT,
+    .name = "ring",
+    .version = "1.0",
+    .ops = &ring_ops,
+};
+
+const bora_plugin *bora_plugin_entry(const bora_host *host, bora_error *err)
+{
+    (void)host;
+    (void)err;
+    return &ring_plugin;
+}
