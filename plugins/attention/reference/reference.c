@@ -45,12 +45,11 @@ static visible visible_keys(const bora_attention_seq *seq, uint32_t row)
 
 /* ---- arithmetic ---------------------------------------------------------------------------------------- */
 
+/* n elements at from as f32; the other lanes are 0. n is a constant N_LANES but for the tail of a head. */
 INLINE void load_f32(const float *from, size_t n, lanes *ret)
 {
-    float padded[N_LANES] = {0};
-    memcpy(n == N_LANES ? (void *)ret : padded, from, n * sizeof *from);
-    if (n < N_LANES)
-        memcpy(ret, padded, sizeof *ret);
+    *ret = (lanes){0};
+    memcpy(ret, from, n * sizeof *from);
 }
 
 /* Widens n halves exactly. A half's bits, moved to the top of a float, are its value times 2^-112, subnormals included;
@@ -87,12 +86,16 @@ INLINE float lanes_sum(const lanes *sums)
 
 INLINE float dot(const float *q, const void *k, uint32_t dtype, size_t at, size_t head_dim)
 {
-    lanes sums = {0};
-    for (size_t d = 0; d < head_dim; d += N_LANES) {
-        size_t n = head_dim - d < N_LANES ? head_dim - d : N_LANES;
-        lanes a, b;
-        load_f32(q + d, n, &a);
-        load(k, dtype, at + d, n, &b);
+    lanes sums = {0}, a, b;
+    size_t d = 0;
+    for (; d + N_LANES <= head_dim; d += N_LANES) {
+        load_f32(q + d, N_LANES, &a);
+        load(k, dtype, at + d, N_LANES, &b);
+        sums += a * b;
+    }
+    if (d < head_dim) {
+        load_f32(q + d, head_dim - d, &a);
+        load(k, dtype, at + d, head_dim - d, &b);
         sums += a * b;
     }
     return lanes_sum(&sums);

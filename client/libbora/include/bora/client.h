@@ -32,15 +32,16 @@ extern "C" {
 typedef int32_t bora_client_status;
 enum {
     BORA_CLIENT_OK = 0,
-    BORA_CLIENT_E_INVALID = -1,     /* wrong use or argument; nothing was sent */
-    BORA_CLIENT_E_NO_MEMORY = -2,   /* */
-    BORA_CLIENT_E_IO = -3,          /* the system refused: descriptors, permissions */
-    BORA_CLIENT_E_NO_DAEMON = -4,   /* nobody listens; the message says how to start a daemon */
-    BORA_CLIENT_E_LOST = -5,        /* the connection broke while the request was open: it may or may not have run */
-    BORA_CLIENT_E_TIMEOUT = -6,     /* somebody listens but does not answer the greeting */
-    BORA_CLIENT_E_INTERRUPTED = -7, /* bora_client_interrupt, or the request was cancelled before it produced anything */
-    BORA_CLIENT_E_REFUSED = -8,     /* the daemon answered with an error: see code */
-    BORA_CLIENT_E_PROTOCOL = -9     /* what listens there does not speak the protocol */
+    BORA_CLIENT_E_INVALID = -1,   /* wrong use or argument; nothing was sent */
+    BORA_CLIENT_E_NO_MEMORY = -2, /* */
+    BORA_CLIENT_E_IO = -3,        /* the system refused: descriptors, permissions */
+    BORA_CLIENT_E_NO_DAEMON = -4, /* nobody listens; the message says how to start a daemon */
+    BORA_CLIENT_E_LOST = -5,      /* the connection broke while the request was open: it may or may not have run */
+    BORA_CLIENT_E_TIMEOUT = -6,   /* somebody listens but does not answer the greeting */
+    BORA_CLIENT_E_INTERRUPTED =
+        -7,                     /* bora_client_interrupt, or the request was cancelled before it produced anything */
+    BORA_CLIENT_E_REFUSED = -8, /* the daemon answered with an error: see code */
+    BORA_CLIENT_E_PROTOCOL = -9 /* what listens there does not speak the protocol */
 };
 
 typedef struct bora_client_error {
@@ -162,9 +163,8 @@ BORA_CLIENT_API bora_client_status bora_client_tokenize(bora_client *client, con
 BORA_CLIENT_API bora_client_status bora_client_detokenize(bora_client *client, const int32_t *tokens, size_t n_tokens,
                                                           bora_client_result **ret_result, bora_client_error *err);
 /* name NULL: the daemon makes one up. system may be NULL. */
-BORA_CLIENT_API bora_client_status bora_client_session_create(bora_client *client, const char *name,
-                                                              const char *system, bora_client_result **ret_result,
-                                                              bora_client_error *err);
+BORA_CLIENT_API bora_client_status bora_client_session_create(bora_client *client, const char *name, const char *system,
+                                                              bora_client_result **ret_result, bora_client_error *err);
 BORA_CLIENT_API bora_client_status bora_client_session_list(bora_client *client, bora_client_result **ret_result,
                                                             bora_client_error *err);
 /* session: name or id. */

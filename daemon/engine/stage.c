@@ -1,0 +1,443 @@
+/* The transformer's layers, as in Mistral's reference: attention with RoPE over the cache, then experts, each added to
+ * the residual. Buffers are made once for the largest batch; a forward pass allocates nothing of its own. */
+#include "engine/stage.h"
+
+#include "base/memory.h"
+#include "base/size.h"
+#include "kernels/kernels.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct bora_stage {
+    const bora_model *model;
+    const bora_hparams *hparams;
+    bora_stage_options options;
+    bora_pool *pool;
+    bora_kernels *kernels;
+    bora_plugin_host *hosts[5]; /* by kind */
+    const bora_attention_ops *attention_ops;
+    const bora_cache_ops *cache_ops;
+    const bora_expert_ops *expert_ops;
+    bora_attention *attention;
+    bora_cache *cache;
+    bora_expert *expert;
+    float *rope_freqs;      /* [head_dim / 2] */
+    float *norms;           /* [n_layers, 2, dim] attention and feed-forward norms */
+    float *final_norm;      /* [dim], last stage */
+    float *norm;            /* [max_tokens, dim] */
+    float *q, *heads;       /* [max_tokens, n_heads * head_dim] */
+    float *k, *v;           /* [max_tokens, n_kv_heads * head_dim] */
+    float *out;             /* [max_tokens, dim] output of attention or experts */
+    float *router_logits;   /* [max_tokens, n_experts] */
+    int32_t *experts;       /* [max_tokens, n_experts_per_tok] */
+    float *expert_weights;  /* [max_tokens, n_experts_per_tok] */
+    uint64_t *positions;    /* [max_tokens] */
+    bora_attention_seq *seqs; /* [max_tokens]: at most one part a row */
+    bora_kv_span *spans;    /* [spans_capacity] of all parts */
+    size_t spans_capacity;
+};
+
+bora_cache *bora_stage_cache(const bora_stage *stage)
+{
+    return stage->cache;
+}
+
+const bora_cache_ops *bora_stage_cache_ops(const bora_stage *stage)
+{
+    return stage->cache_ops;
+}
+
+uint32_t bora_stage_first_layer(const bora_stage *stage)
+{
+    return stage->options.first_layer;
+}
+
+uint32_t bora_stage_n_layers(const bora_stage *stage)
+{
+    return stage->options.n_layers;
+}
+
+static bool is_first(const bora_stage *stage)
+{
+    return stage->options.first_layer == 0;
+}
+
+static bool is_last(const bora_stage *stage)
+{
+    return stage->options.first_layer + stage->options.n_layers == stage->hparams->n_layers;
+}
+
+static void *rows_alloc(size_t n_rows, size_t n_cols, size_t size)
+{
+    size_t total;
+    if (!bora_size_mul(n_rows, n_cols, &total) || !bora_size_mul(total, size, &total))
+        return NULL;
+    return bora_alloc_aligned(64, total);
+}
+
+static bora_status make_buffers(bora_stage *stage, bora_error *err)
+{
+    const bora_hparams *hp = stage->hparams;
+    size_t n = stage->options.pipeline->max_tokens;
+    size_t q_dim = (size_t)hp->n_heads * hp->head_dim, kv_dim = (size_t)hp->n_kv_heads * hp->head_dim;
+    stage->rope_freqs = rows_alloc(hp->head_dim, 1, sizeof(float));
+    stage->norms = rows_alloc((size_t)stage->options.n_layers * 2, hp->dim, sizeof(float));
+    stage->final_norm = rows_alloc(1, hp->dim, sizeof(float));
+    stage->norm = rows_alloc(n, hp->dim, sizeof(float));
+    stage->q = rows_alloc(n, q_dim, sizeof(float));
+    stage->heads = rows_alloc(n, q_dim, sizeof(float));
+    stage->k = rows_alloc(n, kv_dim, sizeof(float));
+    stage->v = rows_alloc(n, kv_dim, sizeof(float));
+    stage->out = rows_alloc(n, hp->dim, sizeof(float));
+    stage->router_logits = rows_alloc(n, hp->n_experts, sizeof(float));
+    stage->experts = rows_alloc(n, hp->n_experts_per_tok, sizeof(int32_t));
+    stage->expert_weights = rows_alloc(n, hp->n_experts_per_tok, sizeof(float));
+    stage->positions = rows_alloc(n, 1, sizeof(uint64_t));
+    stage->seqs = rows_alloc(n, 1, sizeof(bora_attention_seq));
+    stage->spans_capacity = BORA_CACHE_SPANS_MAX;
+    stage->spans = rows_alloc(stage->spans_capacity, 1, sizeof(bora_kv_span));
+    if (!stage->rope_freqs || !stage->norms || !stage->final_norm || !stage->norm || !stage->q || !stage->heads ||
+        !stage->k || !stage->v || !stage->out || !stage->router_logits || !stage->experts || !stage->expert_weights ||
+        !stage->positions || !stage->seqs || !stage->spans)
+        return bora_fail(err, BORA_E_NOMEM, "buffers for batches of %zu tokens", n);
+
+    bora_rope_freqs(hp->rope_theta, hp->head_dim, stage->rope_freqs);
+    for (uint32_t l = 0; l < stage->options.n_layers; l++) {
+        const bora_layer_weights *layer = bora_model_layer(stage->model, stage->options.first_layer + l);
+        float *norms = stage->norms + (size_t)l * 2 * hp->dim;
+        bora_dequantize(NULL, &layer->attention_norm, 0, 1, norms);
+        bora_dequantize(NULL, &layer->ffn_norm, 0, 1, norms + hp->dim);
+    }
+    if (is_last(stage))
+        bora_dequantize(NULL, bora_model_norm(stage->model), 0, 1, stage->final_norm);
+    return BORA_OK;
+}
+
+static bora_status check_options(const bora_stage *stage, uint32_t kind, bora_error *err)
+{
+    const char *key = bora_plugin_host_unknown_option(stage->hosts[kind]);
+    if (key)
+        return bora_fail(err, BORA_E_INVAL, "unknown option '%s' for plugin %s/%s", key, bora_plugin_kind_name(kind),
+                         bora_plugin_name(stage->options.libraries[kind]));
+    return BORA_OK;
+}
+
+static bora_status make_cache(bora_stage *stage, bora_error *err)
+{
+    const bora_hparams *hp = stage->hparams;
+    const bora_pipeline_options *options = stage->options.pipeline;
+    uint32_t windows[BORA_LAYERS_MAX];
+    for (uint32_t l = 0; l < stage->options.n_layers; l++)
+        windows[l] = bora_hparams_window(hp, stage->options.first_layer + l);
+    bora_cache_shape shape = {
+        .struct_size = sizeof shape,
+        .n_layers = stage->options.n_layers,
+        .n_kv_heads = hp->n_kv_heads,
+        .head_dim = hp->head_dim,
+        .dtype = options->kv_dtype,
+        .slack = options->slack,
+        .max_positions = options->max_positions,
+        .windows = windows,
+    };
+    stage->cache_ops = bora_plugin_cache_ops(stage->options.libraries[BORA_PLUGIN_CACHE]);
+    bora_status st =
+        stage->cache_ops->create(bora_plugin_host_table(stage->hosts[BORA_PLUGIN_CACHE]), &shape, &stage->cache, err);
+    return st == BORA_OK ? check_options(stage, BORA_PLUGIN_CACHE, err) : st;
+}
+
+static bora_status make_attention(bora_stage *stage, bora_error *err)
+{
+    const bora_hparams *hp = stage->hparams;
+    bora_attention_shape shape = {
+        .struct_size = sizeof shape,
+        .n_heads = hp->n_heads,
+        .n_kv_heads = hp->n_kv_heads,
+        .head_dim = hp->head_dim,
+        .max_tokens = stage->options.pipeline->max_tokens,
+        .kv_dtype = stage->options.pipeline->kv_dtype,
+    };
+    stage->attention_ops = bora_plugin_attention_ops(stage->options.libraries[BORA_PLUGIN_ATTENTION]);
+    bora_status st = stage->attention_ops->create(bora_plugin_host_table(stage->hosts[BORA_PLUGIN_ATTENTION]), &shape,
+                                                  &stage->attention, err);
+    return st == BORA_OK ? check_options(stage, BORA_PLUGIN_ATTENTION, err) : st;
+}
+
+static bora_status make_expert(bora_stage *stage, bora_error *err)
+{
+    const bora_hparams *hp = stage->hparams;
+    bora_expert_shape shape = {
+        .struct_size = sizeof shape,
+        .n_layers = stage->options.n_layers,
+        .n_experts = hp->n_experts,
+        .n_experts_per_tok = hp->n_experts_per_tok,
+        .dim = hp->dim,
+        .hidden_dim = hp->hidden_dim,
+        .max_tokens = stage->options.pipeline->max_tokens,
+    };
+    stage->expert_ops = bora_plugin_expert_ops(stage->options.libraries[BORA_PLUGIN_EXPERT]);
+    bora_status st = stage->expert_ops->create(bora_plugin_host_table(stage->hosts[BORA_PLUGIN_EXPERT]), &shape,
+                                               &stage->expert, err);
+    for (uint32_t l = 0; st == BORA_OK && l < stage->options.n_layers; l++) {
+        const bora_layer_weights *layer = bora_model_layer(stage->model, stage->options.first_layer + l);
+        bora_expert_weights weights = {.w1 = layer->w1, .w2 = layer->w2, .w3 = layer->w3};
+        st = stage->expert_ops->prepare(stage->expert, l, &weights, err);
+    }
+    return st == BORA_OK ? check_options(stage, BORA_PLUGIN_EXPERT, err) : st;
+}
+
+static void stage_freep(bora_stage **stage)
+{
+    bora_stage_free(*stage);
+}
+
+bora_status bora_stage_new(const bora_model *model, const bora_stage_options *options, const bora_log *log,
+                           bora_stage **ret_stage, bora_error *err)
+{
+    BORA_CLEANUP(stage_freep) bora_stage *stage = bora_calloc(1, sizeof *stage);
+    if (!stage)
+        return bora_fail(err, BORA_E_NOMEM, "stage");
+    stage->model = model;
+    stage->hparams = bora_model_hparams(model);
+    stage->options = *options;
+
+    const bora_hparams *hp = stage->hparams;
+    size_t max_cols = hp->dim;
+    if (max_cols < (size_t)hp->n_heads * hp->head_dim)
+        max_cols = (size_t)hp->n_heads * hp->head_dim;
+    if (max_cols < hp->hidden_dim)
+        max_cols = hp->hidden_dim;
+    bora_status st = bora_pool_new(options->n_threads, &stage->pool, err);
+    if (st == BORA_OK)
+        st = bora_kernels_new(options->cpu, stage->pool, max_cols, &stage->kernels, err);
+    if (st == BORA_OK)
+        st = make_buffers(stage, err);
+    for (uint32_t kind = BORA_PLUGIN_ATTENTION; st == BORA_OK && kind <= BORA_PLUGIN_EXPERT; kind++)
+        st = bora_plugin_host_new(log, stage->pool, options->cpu, options->pipeline->plugin_options[kind],
+                                  &stage->hosts[kind], err);
+    if (st == BORA_OK)
+        st = make_cache(stage, err);
+    if (st == BORA_OK)
+        st = make_attention(stage, err);
+    if (st == BORA_OK)
+        st = make_expert(stage, err);
+    if (st != BORA_OK)
+        return st;
+    *ret_stage = bora_steal(&stage);
+    return BORA_OK;
+}
+
+/* close, stop, destroy of one instance, where the first two are optional. */
+#define INSTANCE_END(ops, instance)                                                                                    \
+    do {                                                                                                               \
+        if ((ops) && (instance)) {                                                                                     \
+            if ((ops)->close)                                                                                          \
+                (ops)->close(instance);                                                                                \
+            if ((ops)->stop)                                                                                           \
+                (ops)->stop(instance);                                                                                 \
+            (ops)->destroy(instance);                                                                                  \
+        }                                                                                                              \
+    } while (0)
+
+void bora_stage_free(bora_stage *stage)
+{
+    if (!stage)
+        return;
+    INSTANCE_END(stage->expert_ops, stage->expert);
+    INSTANCE_END(stage->attention_ops, stage->attention);
+    INSTANCE_END(stage->cache_ops, stage->cache);
+    for (size_t kind = 0; kind < BORA_ARRAY_SIZE(stage->hosts); kind++)
+        bora_plugin_host_free(stage->hosts[kind]);
+    bora_kernels_free(stage->kernels);
+    bora_pool_free(stage->pool);
+    void *const buffers[] = {stage->rope_freqs, stage->norms, stage->final_norm, stage->norm, stage->q,
+                             stage->heads, stage->k, stage->v, stage->out, stage->router_logits,
+                             stage->experts, stage->expert_weights, stage->positions, stage->seqs, stage->spans};
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(buffers); i++)
+        bora_free(buffers[i]);
+    bora_free(stage);
+}
+
+static void trace_rows(const bora_trace *trace, int layer, const char *name, const void *data, uint64_t n_rows,
+                       uint64_t n_cols)
+{
+    if (!trace || !trace->fn)
+        return;
+    char full[64];
+    if (layer >= 0)
+        (void)snprintf(full, sizeof full, "layers.%d.%s", layer, name); /* names are short */
+    else
+        (void)snprintf(full, sizeof full, "%s", name);
+    trace->fn(trace->arg, full, data, n_rows, n_cols);
+}
+
+static void add_rows(size_t n, const float *x, float *sum)
+{
+    for (size_t i = 0; i < n; i++)
+        sum[i] += x[i];
+}
+
+static bora_status spans_reserve(bora_stage *stage, size_t n, bora_error *err)
+{
+    if (n <= stage->spans_capacity)
+        return BORA_OK;
+    bora_kv_span *spans = rows_alloc(n, 1, sizeof *spans);
+    if (!spans)
+        return bora_fail(err, BORA_E_NOMEM, "spans of a batch");
+    memcpy(spans, stage->spans, stage->spans_capacity * sizeof *spans);
+    bora_free(stage->spans);
+    stage->spans = spans;
+    stage->spans_capacity = n;
+    return BORA_OK;
+}
+
+/* Appends the new keys and values and describes to the attention plugin what each part may see. */
+static bora_status gather_attention(bora_stage *stage, uint32_t l, const bora_stage_part *parts, uint32_t n_parts,
+                                    bora_error *err)
+{
+    const bora_hparams *hp = stage->hparams;
+    size_t q_dim = (size_t)hp->n_heads * hp->head_dim, kv_dim = (size_t)hp->n_kv_heads * hp->head_dim;
+    uint32_t window = bora_hparams_window(hp, stage->options.first_layer + l);
+    size_t row = 0, n_spans = 0;
+    for (uint32_t i = 0; i < n_parts; i++) {
+        const bora_stage_part *part = &parts[i];
+        stage->cache_ops->append(stage->cache, part->cache_seq, l, part->first, part->n, stage->k + row * kv_dim,
+                                 stage->v + row * kv_dim);
+        bora_status st = spans_reserve(stage, n_spans + BORA_CACHE_SPANS_MAX, err);
+        if (st != BORA_OK)
+            return st;
+        uint64_t from = window && part->first + 1 > window ? part->first + 1 - window : 0;
+        uint32_t n = stage->cache_ops->spans(stage->cache, part->cache_seq, l, from, part->first + part->n,
+                                             BORA_CACHE_SPANS_MAX, stage->spans + n_spans);
+        stage->seqs[i] = (bora_attention_seq){
+            .q = stage->q + row * q_dim,
+            .out = stage->heads + row * q_dim,
+            .first = part->first,
+            .n = part->n,
+            .window = window,
+            .n_spans = n,
+        };
+        n_spans += n;
+        row += part->n;
+    }
+    const bora_kv_span *spans = stage->spans; /* it does not move any more */
+    for (uint32_t i = 0; i < n_parts; i++) {
+        stage->seqs[i].spans = spans;
+        spans += stage->seqs[i].n_spans;
+    }
+    return BORA_OK;
+}
+
+static bora_status attention_block(bora_stage *stage, uint32_t l, const bora_stage_part *parts, uint32_t n_parts,
+                                   size_t n_tokens, const bora_trace *trace, float *hidden, bora_error *err)
+{
+    const bora_hparams *hp = stage->hparams;
+    const bora_layer_weights *layer = bora_model_layer(stage->model, stage->options.first_layer + l);
+    int number = (int)(stage->options.first_layer + l);
+    size_t q_dim = (size_t)hp->n_heads * hp->head_dim, kv_dim = (size_t)hp->n_kv_heads * hp->head_dim;
+
+    bora_rmsnorm(n_tokens, hp->dim, hidden, stage->norms + (size_t)l * 2 * hp->dim, hp->norm_eps, stage->norm);
+    trace_rows(trace, number, "attention_norm", stage->norm, n_tokens, hp->dim);
+    bora_matmul(stage->kernels, &layer->wq, n_tokens, stage->norm, stage->q, q_dim);
+    bora_matmul(stage->kernels, &layer->wk, n_tokens, stage->norm, stage->k, kv_dim);
+    bora_matmul(stage->kernels, &layer->wv, n_tokens, stage->norm, stage->v, kv_dim);
+    trace_rows(trace, number, "q_before_rope", stage->q, n_tokens, q_dim);
+    trace_rows(trace, number, "k_before_rope", stage->k, n_tokens, kv_dim);
+    trace_rows(trace, number, "v", stage->v, n_tokens, kv_dim);
+    bora_rope(n_tokens, hp->n_heads, hp->head_dim, stage->rope_freqs, stage->positions, stage->q);
+    bora_rope(n_tokens, hp->n_kv_heads, hp->head_dim, stage->rope_freqs, stage->positions, stage->k);
+
+    bora_status st = gather_attention(stage, l, parts, n_parts, err);
+    if (st == BORA_OK)
+        st = stage->attention_ops->attend(stage->attention, n_parts, stage->seqs, err);
+    if (st != BORA_OK)
+        return st;
+    trace_rows(trace, number, "heads", stage->heads, n_tokens, q_dim);
+    bora_matmul(stage->kernels, &layer->wo, n_tokens, stage->heads, stage->out, hp->dim);
+    trace_rows(trace, number, "attention", stage->out, n_tokens, hp->dim);
+    add_rows(n_tokens * hp->dim, stage->out, hidden);
+    trace_rows(trace, number, "after_attention", hidden, n_tokens, hp->dim);
+    return BORA_OK;
+}
+
+static bora_status expert_block(bora_stage *stage, uint32_t l, size_t n_tokens, const bora_trace *trace, float *hidden,
+                                bora_error *err)
+{
+    const bora_hparams *hp = stage->hparams;
+    const bora_layer_weights *layer = bora_model_layer(stage->model, stage->options.first_layer + l);
+    int number = (int)(stage->options.first_layer + l);
+    uint32_t k = hp->n_experts_per_tok;
+
+    bora_rmsnorm(n_tokens, hp->dim, hidden, stage->norms + ((size_t)l * 2 + 1) * hp->dim, hp->norm_eps, stage->norm);
+    trace_rows(trace, number, "ffn_norm", stage->norm, n_tokens, hp->dim);
+    if (layer->router.data) {
+        bora_matmul(stage->kernels, &layer->router, n_tokens, stage->norm, stage->router_logits, hp->n_experts);
+        bora_route(n_tokens, hp->n_experts, k, stage->router_logits, stage->experts, stage->expert_weights);
+        trace_rows(trace, number, "gate_logits", stage->router_logits, n_tokens, hp->n_experts);
+        trace_rows(trace, number, "experts", stage->experts, n_tokens, k);
+        trace_rows(trace, number, "weights", stage->expert_weights, n_tokens, k);
+    } else {
+        for (size_t i = 0; i < n_tokens; i++) {
+            stage->experts[i] = 0;
+            stage->expert_weights[i] = 1.0f;
+        }
+    }
+    bora_routing routing = {.experts = stage->experts, .weights = stage->expert_weights};
+    bora_status st =
+        stage->expert_ops->forward(stage->expert, l, (uint32_t)n_tokens, stage->norm, stage->out, &routing, err);
+    if (st != BORA_OK)
+        return st;
+    add_rows(n_tokens * hp->dim, stage->out, hidden);
+    trace_rows(trace, number, "out", hidden, n_tokens, hp->dim);
+    return BORA_OK;
+}
+
+/* Packs the rows that want logits into stage->out, norms them and multiplies by the output matrix. */
+static void output_block(bora_stage *stage, const bora_stage_part *parts, uint32_t n_parts, const bora_trace *trace,
+                         const float *hidden, float *logits)
+{
+    const bora_hparams *hp = stage->hparams;
+    size_t row = 0, n = 0;
+    for (uint32_t i = 0; i < n_parts; i++) {
+        row += parts[i].n;
+        memcpy(stage->out + n * hp->dim, hidden + (row - parts[i].n_logits) * hp->dim,
+               (size_t)parts[i].n_logits * hp->dim * sizeof *hidden);
+        n += parts[i].n_logits;
+    }
+    if (n == 0)
+        return;
+    bora_rmsnorm(n, hp->dim, stage->out, stage->final_norm, hp->norm_eps, stage->norm);
+    trace_rows(trace, -1, "norm", stage->norm, n, hp->dim);
+    bora_matmul(stage->kernels, bora_model_output(stage->model), n, stage->norm, logits, hp->vocab_size);
+    trace_rows(trace, -1, "logits", logits, n, hp->vocab_size);
+}
+
+bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, const bora_stage_part *parts, uint32_t n_parts,
+                               const atomic_bool *cancel, const bora_trace *trace, float *hidden, float *logits,
+                               bora_error *err)
+{
+    const bora_hparams *hp = stage->hparams;
+    size_t n_tokens = 0;
+    for (uint32_t i = 0; i < n_parts; i++)
+        for (uint32_t r = 0; r < parts[i].n; r++)
+            stage->positions[n_tokens++] = parts[i].first + r;
+
+    if (is_first(stage)) {
+        for (size_t i = 0; i < n_tokens; i++)
+            bora_dequantize(stage->options.cpu, bora_model_embeddings(stage->model), (uint64_t)tokens[i], 1,
+                            hidden + i * hp->dim);
+        trace_rows(trace, -1, "embeddings", hidden, n_tokens, hp->dim);
+    }
+    for (uint32_t l = 0; l < stage->options.n_layers; l++) {
+        if (cancel && atomic_load_explicit(cancel, memory_order_relaxed))
+            return bora_fail(err, BORA_E_CANCELLED, "cancelled");
+        bora_status st = attention_block(stage, l, parts, n_parts, n_tokens, trace, hidden, err);
+        if (st == BORA_OK)
+            st = expert_block(stage, l, n_tokens, trace, hidden, err);
+        if (st != BORA_OK)
+            return st;
+    }
+    if (is_last(stage))
+        output_block(stage, parts, n_parts, trace, hidden, logits);
+    return BORA_OK;
+}

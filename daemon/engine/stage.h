@@ -1,0 +1,50 @@
+/* A stage: a run of consecutive layers with its weights, plugins, compute threads and its part of every KV cache.
+ *
+ * Hidden states [n_tokens, dim] come in and go out; the first stage makes them from tokens, the last turns the rows that
+ * want them into logits. One thread at a time. */
+#ifndef BORA_ENGINE_STAGE_H
+#define BORA_ENGINE_STAGE_H
+
+#include "engine/pipeline.h"
+
+typedef struct bora_stage bora_stage;
+
+/* One sequence's rows in a micro-batch, as this stage sees it. */
+typedef struct bora_stage_part {
+    bora_cache_seq *cache_seq; /* of this stage */
+    uint64_t first;            /* position of the first row */
+    uint32_t n;                /* rows */
+    uint32_t n_logits;         /* the last so many rows want logits */
+} bora_stage_part;
+
+typedef struct bora_stage_options {
+    const bora_pipeline_options *pipeline;
+    const bora_plugin_library *libraries[5]; /* by kind; [0] unused */
+    const bora_cpu *cpu;
+    uint32_t first_layer, n_layers;
+    uint32_t n_threads;
+} bora_stage_options;
+
+/* model, log and everything in options are borrowed and outlive the stage. */
+bora_status bora_stage_new(const bora_model *model, const bora_stage_options *options, const bora_log *log,
+                           bora_stage **ret_stage, bora_error *err);
+void bora_stage_free(bora_stage *stage); /* NULL is a no-op */
+
+bora_cache *bora_stage_cache(const bora_stage *stage);
+const bora_cache_ops *bora_stage_cache_ops(const bora_stage *stage);
+uint32_t bora_stage_first_layer(const bora_stage *stage);
+uint32_t bora_stage_n_layers(const bora_stage *stage);
+
+typedef struct bora_trace {
+    bora_trace_fn fn; /* NULL: off */
+    void *arg;
+} bora_trace;
+
+/* Runs the rows of parts (packed, part after part). tokens [n_tokens] for the first stage. hidden [n_tokens, dim]: in (except
+ * for the first stage) and out. logits [sum of n_logits, vocab_size] for the last stage. Room in the caches was
+ * reserved. Errors: INVAL, CANCELLED, what the plugins say; caches may then hold some of the rows. */
+bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, const bora_stage_part *parts, uint32_t n_parts,
+                               const atomic_bool *cancel, const bora_trace *trace, float *hidden, float *logits,
+                               bora_error *err);
+
+#endif
