@@ -1,0 +1,324 @@
+#include "engine/pipeline.h"
+
+#include "base/memory.h"
+#include "base/size.h"
+#include "engine/pipeline_private.h"
+
+#include <string.h>
+
+static bora_status load_plugins(bora_pipeline *pipeline, bora_error *err)
+{
+    const bora_pipeline_options *options = &pipeline->options;
+    for (uint32_t kind = BORA_PLUGIN_ATTENTION; kind <= BORA_PLUGIN_LINK; kind++) {
+        if (kind == BORA_PLUGIN_LINK && options->n_stages == 1)
+            continue;
+        if (!options->plugins[kind])
+            return bora_fail(err, BORA_E_INVAL, "no %s plugin is named", bora_plugin_kind_name(kind));
+        BORA_CLEANUP(bora_freep) char *path = NULL;
+        bora_status st = bora_plugin_find(kind, options->plugins[kind], options->plugin_path, &path, err);
+        if (st == BORA_OK)
+            st = bora_plugin_load(path, kind, pipeline->log, &pipeline->libraries[kind], err);
+        if (st != BORA_OK)
+            return st;
+    }
+    return BORA_OK;
+}
+
+static const char *dtype_name(uint32_t dtype)
+{
+    return dtype == BORA_DTYPE_F16 ? "f16" : "f32";
+}
+
+/* Refuses a pair that cannot talk, by name and reason. */
+static bora_status check_pair(const bora_pipeline *pipeline, bora_error *err)
+{
+    uint32_t dtype = pipeline->options.kv_dtype;
+    if (dtype != BORA_DTYPE_F32 && dtype != BORA_DTYPE_F16)
+        return bora_fail(err, BORA_E_INVAL, "the cache's element type must be f32 or f16");
+    for (uint32_t kind = BORA_PLUGIN_ATTENTION; kind <= BORA_PLUGIN_CACHE; kind++)
+        if (!(bora_plugin_dtypes(pipeline->libraries[kind]) & BORA_DTYPE_BIT(dtype)))
+            return bora_fail(err, BORA_E_UNSUPPORTED, "plugin %s/%s does not speak %s keys and values",
+                             bora_plugin_kind_name(kind), bora_plugin_name(pipeline->libraries[kind]),
+                             dtype_name(dtype));
+    const bora_layer_weights *layer = bora_model_layer(pipeline->model, 0);
+    if (!(bora_plugin_dtypes(pipeline->libraries[BORA_PLUGIN_EXPERT]) & BORA_DTYPE_BIT(layer->w1[0].dtype)))
+        return bora_fail(err, BORA_E_UNSUPPORTED, "plugin expert/%s cannot use this model's weight type",
+                         bora_plugin_name(pipeline->libraries[BORA_PLUGIN_EXPERT]));
+    return BORA_OK;
+}
+
+static bora_status find_classes(bora_pipeline *pipeline, bora_error *err)
+{
+    for (uint32_t l = 0; l < pipeline->hparams->n_layers; l++) {
+        uint32_t window = bora_hparams_window(pipeline->hparams, l), c = 0;
+        while (c < pipeline->n_classes && pipeline->classes[c].window != window)
+            c++;
+        if (c == BORA_CLASSES_MAX)
+            return bora_fail(err, BORA_E_UNSUPPORTED, "more than %u different windows", BORA_CLASSES_MAX);
+        bora_class *class = &pipeline->classes[c];
+        if (c == pipeline->n_classes) {
+            class->window = window;
+            class->layers = bora_calloc(pipeline->hparams->n_layers, sizeof *class->layers);
+            if (!class->layers)
+                return bora_fail(err, BORA_E_NOMEM, "layer classes");
+            pipeline->n_classes++;
+        }
+        class->layers[class->n_layers++] = l;
+    }
+    return BORA_OK;
+}
+
+static bora_status check_options(bora_pipeline *pipeline, bora_error *err)
+{
+    bora_pipeline_options *options = &pipeline->options;
+    const bora_hparams *hp = pipeline->hparams;
+    if (options->n_threads == 0)
+        options->n_threads = pipeline->cpu.n_cores;
+    if (options->n_threads > 1024)
+        return bora_fail(err, BORA_E_INVAL, "%u threads: at most 1024", options->n_threads);
+    if (options->n_stages < 1 || options->n_stages > hp->n_layers)
+        return bora_fail(err, BORA_E_INVAL, "%u stages for %u layers: must be 1 .. %u", options->n_stages, hp->n_layers,
+                         hp->n_layers);
+    /* ceil(n_layers / n_stages) each, as the reference cuts: the last ones could be left with nothing. */
+    uint32_t each = (hp->n_layers + options->n_stages - 1) / options->n_stages;
+    if ((options->n_stages - 1) * each >= hp->n_layers)
+        return bora_fail(err, BORA_E_INVAL, "%u stages of %u layers leave none for the last", options->n_stages, each);
+    if (options->max_tokens < 1 || options->max_tokens > 65536 || options->slack < 1 || options->slack > 65536 ||
+        options->max_positions < 1)
+        return bora_fail(err, BORA_E_INVAL, "batch tokens and slack must be 1 .. 65536, context at least 1");
+    if (options->max_logits < 1 || options->max_logits > options->max_tokens)
+        options->max_logits = options->max_tokens;
+    return BORA_OK;
+}
+
+static bora_status make_stages(bora_pipeline *pipeline, bora_error *err)
+{
+    uint32_t n_stages = pipeline->options.n_stages, n_layers = pipeline->hparams->n_layers;
+    uint32_t each = (n_layers + n_stages - 1) / n_stages;
+    pipeline->stages = bora_calloc(n_stages, sizeof(bora_stage *));
+    pipeline->parts = bora_calloc((size_t)n_stages * pipeline->options.max_tokens, sizeof(bora_stage_part));
+    size_t hidden_size;
+    if (!bora_size_mul(pipeline->options.max_tokens, (size_t)pipeline->hparams->dim * sizeof(float), &hidden_size))
+        return bora_fail(err, BORA_E_NOMEM, "hidden states");
+    pipeline->hidden = bora_alloc_aligned(64, hidden_size);
+    if (!pipeline->stages || !pipeline->parts || !pipeline->hidden)
+        return bora_fail(err, BORA_E_NOMEM, "%u stages", n_stages);
+    uint32_t share = pipeline->options.n_threads / n_stages;
+    for (uint32_t s = 0; s < n_stages; s++) {
+        uint32_t first = s * each;
+        bora_stage_options options = {
+            .pipeline = &pipeline->options,
+            .cpu = &pipeline->cpu,
+            .first_layer = first,
+            .n_layers = n_layers - first < each ? n_layers - first : each,
+            .n_threads = share ? share : 1,
+        };
+        for (uint32_t kind = BORA_PLUGIN_ATTENTION; kind <= BORA_PLUGIN_LINK; kind++)
+            options.libraries[kind] = pipeline->libraries[kind];
+        bora_status st = bora_stage_new(pipeline->model, &options, pipeline->log, &pipeline->stages[s], err);
+        if (st != BORA_OK)
+            return st;
+    }
+    return BORA_OK;
+}
+
+static void pipeline_freep(bora_pipeline **pipeline)
+{
+    bora_pipeline_free(*pipeline);
+}
+
+bora_status bora_pipeline_new(const bora_model *model, const bora_pipeline_options *options, const bora_log *log,
+                              bora_pipeline **ret_pipeline, bora_error *err)
+{
+    BORA_CLEANUP(pipeline_freep) bora_pipeline *pipeline = bora_calloc(1, sizeof *pipeline);
+    if (!pipeline)
+        return bora_fail(err, BORA_E_NOMEM, "pipeline");
+    pipeline->model = model;
+    pipeline->hparams = bora_model_hparams(model);
+    pipeline->log = log;
+    pipeline->options = *options;
+    (void)pthread_mutex_init(&pipeline->trace_lock, NULL); /* default attributes: cannot fail on Linux */
+    bora_cpu_detect(&pipeline->cpu);
+    bora_status st = check_options(pipeline, err);
+    if (st == BORA_OK)
+        st = find_classes(pipeline, err);
+    if (st == BORA_OK)
+        st = load_plugins(pipeline, err);
+    if (st == BORA_OK)
+        st = check_pair(pipeline, err);
+    if (st == BORA_OK)
+        st = make_stages(pipeline, err);
+    if (st == BORA_OK && pipeline->options.n_stages > 1)
+        st = bora_stages_new(pipeline, &pipeline->threads, err);
+    if (st != BORA_OK)
+        return st;
+    *ret_pipeline = bora_steal(&pipeline);
+    return BORA_OK;
+}
+
+void bora_pipeline_free(bora_pipeline *pipeline)
+{
+    if (!pipeline)
+        return;
+    bora_stages_free(pipeline->threads);
+    for (uint32_t s = 0; pipeline->stages && s < pipeline->options.n_stages; s++)
+        bora_stage_free(pipeline->stages[s]);
+    bora_free(pipeline->stages);
+    bora_free(pipeline->parts);
+    bora_free(pipeline->hidden);
+    for (uint32_t c = 0; c < pipeline->n_classes; c++)
+        bora_free(pipeline->classes[c].layers);
+    for (size_t kind = 0; kind < BORA_ARRAY_SIZE(pipeline->libraries); kind++)
+        bora_plugin_unload(pipeline->libraries[kind]);
+    (void)pthread_mutex_destroy(&pipeline->trace_lock);
+    bora_free(pipeline);
+}
+
+const bora_model *bora_pipeline_model(const bora_pipeline *pipeline)
+{
+    return pipeline->model;
+}
+
+const bora_pipeline_options *bora_pipeline_options_of(const bora_pipeline *pipeline)
+{
+    return &pipeline->options;
+}
+
+const bora_cpu *bora_pipeline_cpu(const bora_pipeline *pipeline)
+{
+    return &pipeline->cpu;
+}
+
+const bora_plugin_library *bora_pipeline_plugin(const bora_pipeline *pipeline, uint32_t kind)
+{
+    return kind < BORA_ARRAY_SIZE(pipeline->libraries) ? pipeline->libraries[kind] : NULL;
+}
+
+bora_stage *bora_pipeline_stage_of(const bora_pipeline *pipeline, uint32_t layer, uint32_t *ret_index,
+                                   uint32_t *ret_local)
+{
+    uint32_t each = bora_stage_n_layers(pipeline->stages[0]);
+    *ret_index = layer / each;
+    *ret_local = layer % each;
+    return pipeline->stages[*ret_index];
+}
+
+static void trace_locked(void *arg, const char *name, const void *data, uint64_t n_rows, uint64_t n_cols)
+{
+    bora_pipeline *pipeline = arg;
+    (void)pthread_mutex_lock(&pipeline->trace_lock);
+    if (pipeline->trace.fn)
+        pipeline->trace.fn(pipeline->trace.arg, name, data, n_rows, n_cols);
+    (void)pthread_mutex_unlock(&pipeline->trace_lock);
+}
+
+void bora_pipeline_trace(bora_pipeline *pipeline, bora_trace_fn fn, void *arg)
+{
+    (void)pthread_mutex_lock(&pipeline->trace_lock);
+    pipeline->trace = (bora_trace){fn, arg};
+    (void)pthread_mutex_unlock(&pipeline->trace_lock);
+}
+
+/* Fills pipeline->parts for all stages and makes room in all caches. */
+static bora_status prepare_batch(bora_pipeline *pipeline, const bora_batch *batch, bora_error *err)
+{
+    size_t n_tokens = 0, n_logits = 0;
+    for (uint32_t i = 0; i < batch->n_parts; i++) {
+        const bora_batch_part *part = &batch->parts[i];
+        n_tokens += part->n;
+        n_logits += part->n_logits;
+        if (part->n < 1 || part->n > pipeline->options.slack || part->n_logits > part->n ||
+            n_tokens > pipeline->options.max_tokens || n_logits > pipeline->options.max_logits)
+            return bora_fail(err, BORA_E_INVAL, "a batch with %zu rows, %zu of them wanting logits, is too large",
+                             n_tokens, n_logits);
+        uint64_t end = part->sequence->n_cached + part->n;
+        if (end > pipeline->options.max_positions)
+            return bora_fail(err, BORA_E_LIMIT, "position %llu is past the context of %llu", (unsigned long long)end,
+                             (unsigned long long)pipeline->options.max_positions);
+        for (uint32_t s = 0; s < pipeline->options.n_stages; s++) {
+            bora_stage *stage = pipeline->stages[s];
+            bora_status st = bora_stage_cache_ops(stage)->reserve(bora_stage_cache(stage), part->sequence->seqs[s], end,
+                                                                  err);
+            if (st != BORA_OK)
+                return st;
+            pipeline->parts[(size_t)s * pipeline->options.max_tokens + i] = (bora_stage_part){
+                .cache_seq = part->sequence->seqs[s],
+                .first = part->sequence->n_cached,
+                .n = part->n,
+                .n_logits = part->n_logits,
+            };
+        }
+    }
+    for (size_t i = 0; i < n_tokens; i++)
+        if (batch->tokens[i] < 0 || (uint32_t)batch->tokens[i] >= pipeline->hparams->vocab_size)
+            return bora_fail(err, BORA_E_INVAL, "token %d is not in the vocabulary of %u", (int)batch->tokens[i],
+                             pipeline->hparams->vocab_size);
+    return BORA_OK;
+}
+
+bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *batch, const atomic_bool *cancel,
+                                  float *logits, bora_error *err)
+{
+    if (batch->n_parts == 0)
+        return BORA_OK;
+    bora_status st = prepare_batch(pipeline, batch, err);
+    if (st != BORA_OK)
+        return st;
+    if (pipeline->threads) {
+        st = bora_stages_forward(pipeline->threads, batch, cancel, logits, err);
+    } else {
+        bora_trace trace = {pipeline->trace.fn ? trace_locked : NULL, pipeline};
+        st = bora_stage_forward(pipeline->stages[0], batch->tokens, pipeline->parts, batch->n_parts, cancel, &trace,
+                                pipeline->hidden, logits, err);
+    }
+    for (uint32_t i = 0; i < batch->n_parts; i++) {
+        bora_sequence *sequence = batch->parts[i].sequence;
+        if (st == BORA_OK)
+            sequence->n_cached += batch->parts[i].n;
+        else
+            (void)bora_sequence_truncate(sequence, sequence->n_cached, NULL); /* within slack: cannot fail */
+    }
+    return st;
+}
+
+/* ---- classes ------------------------------------------------------------------------------------------ */
+
+uint32_t bora_pipeline_n_classes(const bora_pipeline *pipeline)
+{
+    return pipeline->n_classes;
+}
+
+uint32_t bora_pipeline_class_window(const bora_pipeline *pipeline, uint32_t class_id)
+{
+    return pipeline->classes[class_id].window;
+}
+
+/* Bytes of keys (or values) of one position of one layer. */
+static size_t kv_row_size(const bora_pipeline *pipeline)
+{
+    size_t element = pipeline->options.kv_dtype == BORA_DTYPE_F16 ? 2 : 4;
+    return (size_t)pipeline->hparams->n_kv_heads * pipeline->hparams->head_dim * element;
+}
+
+size_t bora_pipeline_class_position_size(const bora_pipeline *pipeline, uint32_t class_id)
+{
+    return 2 * kv_row_size(pipeline) * pipeline->classes[class_id].n_layers;
+}
+
+uint64_t bora_pipeline_kv_position_size(const bora_pipeline *pipeline)
+{
+    return 2 * (uint64_t)kv_row_size(pipeline) * pipeline->hparams->n_layers;
+}
+
+uint64_t bora_pipeline_kv_sequence_max(const bora_pipeline *pipeline)
+{
+    uint64_t size = 0;
+    for (uint32_t c = 0; c < pipeline->n_classes; c++) {
+        uint64_t positions = pipeline->options.max_positions;
+        uint64_t capacity = (uint64_t)pipeline->classes[c].window + pipeline->options.slack;
+        if (pipeline->classes[c].window && capacity < positions)
+            positions = capacity;
+        size += positions * bora_pipeline_class_position_size(pipeline, c);
+    }
+    return size;
+}

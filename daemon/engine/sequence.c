@@ -1,0 +1,229 @@
+/* Sequences: one conversation's caches in all stages, and their canonical pages. */
+#include "base/memory.h"
+#include "engine/pipeline.h"
+#include "engine/pipeline_private.h"
+
+bora_status bora_sequence_open(bora_pipeline *pipeline, bora_sequence **ret_sequence, bora_error *err)
+{
+    uint32_t n_stages = pipeline->options.n_stages;
+    bora_sequence *sequence = bora_calloc(1, sizeof *sequence + n_stages * sizeof sequence->seqs[0]);
+    if (!sequence)
+        return bora_fail(err, BORA_E_NOMEM, "sequence");
+    sequence->pipeline = pipeline;
+    for (uint32_t s = 0; s < n_stages; s++) {
+        bora_stage *stage = pipeline->stages[s];
+        bora_status st = bora_stage_cache_ops(stage)->seq_open(bora_stage_cache(stage), &sequence->seqs[s], err);
+        if (st != BORA_OK) {
+            bora_sequence_close(sequence);
+            return st;
+        }
+    }
+    *ret_sequence = sequence;
+    return BORA_OK;
+}
+
+void bora_sequence_close(bora_sequence *sequence)
+{
+    if (!sequence)
+        return;
+    for (uint32_t s = 0; s < sequence->pipeline->options.n_stages; s++) {
+        bora_stage *stage = sequence->pipeline->stages[s];
+        bora_stage_cache_ops(stage)->seq_close(bora_stage_cache(stage), sequence->seqs[s]);
+    }
+    bora_free(sequence);
+}
+
+uint64_t bora_sequence_n_cached(const bora_sequence *sequence)
+{
+    return sequence->n_cached;
+}
+
+uint64_t bora_sequence_bytes(const bora_sequence *sequence)
+{
+    uint64_t size = 0;
+    for (uint32_t s = 0; s < sequence->pipeline->options.n_stages; s++) {
+        bora_stage *stage = sequence->pipeline->stages[s];
+        size += bora_stage_cache_ops(stage)->bytes(bora_stage_cache(stage), sequence->seqs[s]);
+    }
+    return size;
+}
+
+bora_status bora_sequence_truncate(bora_sequence *sequence, uint64_t end, bora_error *err)
+{
+    for (uint32_t s = 0; s < sequence->pipeline->options.n_stages; s++) {
+        bora_stage *stage = sequence->pipeline->stages[s];
+        bora_status st =
+            bora_stage_cache_ops(stage)->truncate(bora_stage_cache(stage), sequence->seqs[s], end, err);
+        if (st != BORA_OK)
+            return st;
+    }
+    if (end < sequence->n_cached)
+        sequence->n_cached = end;
+    return BORA_OK;
+}
+
+/* ---- pages -------------------------------------------------------------------------------------------- */
+
+static bora_status export_page(const bora_sequence *sequence, uint32_t class_id, uint64_t first, uint32_t n,
+                               bora_page *ret_page, bora_error *err)
+{
+    const bora_pipeline *pipeline = sequence->pipeline;
+    const bora_class *class = &pipeline->classes[class_id];
+    size_t layer_size = bora_pipeline_class_position_size(pipeline, class_id) / class->n_layers * n;
+    bora_page page = {
+        .class_id = class_id,
+        .dtype = pipeline->options.kv_dtype,
+        .index = first / BORA_PAGE_POSITIONS,
+        .n = n,
+        .size = layer_size * class->n_layers,
+    };
+    page.data = bora_alloc(page.size);
+    if (!page.data)
+        return bora_fail(err, BORA_E_NOMEM, "a page of %zu bytes", page.size);
+    for (uint32_t i = 0; i < class->n_layers; i++) {
+        uint32_t index, local;
+        bora_stage *stage = bora_pipeline_stage_of(pipeline, class->layers[i], &index, &local);
+        bora_status st = bora_stage_cache_ops(stage)->export_page(bora_stage_cache(stage), sequence->seqs[index], local,
+                                                                  first, n, (char *)page.data + i * layer_size, err);
+        if (st != BORA_OK) {
+            bora_page_release(&page);
+            return st;
+        }
+    }
+    *ret_page = page;
+    return BORA_OK;
+}
+
+/* First position of the first page that is new and still wholly held. */
+static uint64_t export_begin(const bora_pipeline *pipeline, uint32_t class_id, uint64_t since, uint64_t end)
+{
+    uint64_t begin = since / BORA_PAGE_POSITIONS * BORA_PAGE_POSITIONS;
+    uint64_t capacity = (uint64_t)pipeline->classes[class_id].window + pipeline->options.slack;
+    if (pipeline->classes[class_id].window && end > capacity) {
+        uint64_t held = (end - capacity + BORA_PAGE_POSITIONS - 1) / BORA_PAGE_POSITIONS * BORA_PAGE_POSITIONS;
+        if (begin < held)
+            begin = held;
+    }
+    return begin;
+}
+
+bora_status bora_sequence_export(const bora_sequence *sequence, uint64_t since, bora_page **ret_pages, size_t *ret_n,
+                                 uint64_t ret_keep_from[BORA_CLASSES_MAX], bora_error *err)
+{
+    const bora_pipeline *pipeline = sequence->pipeline;
+    uint64_t end = sequence->n_cached;
+    size_t n_max = 0, n = 0;
+    for (uint32_t c = 0; c < pipeline->n_classes; c++) {
+        uint64_t begin = export_begin(pipeline, c, since, end);
+        n_max += begin < end ? (size_t)((end - begin + BORA_PAGE_POSITIONS - 1) / BORA_PAGE_POSITIONS) : 0;
+    }
+    bora_page *pages = bora_calloc(n_max, sizeof *pages);
+    if (!pages)
+        return bora_fail(err, BORA_E_NOMEM, "%zu pages", n_max);
+    uint64_t keep_from[BORA_CLASSES_MAX] = {0};
+    for (uint32_t c = 0; c < pipeline->n_classes; c++) {
+        for (uint64_t first = export_begin(pipeline, c, since, end); first < end; first += BORA_PAGE_POSITIONS) {
+            uint32_t rows = end - first < BORA_PAGE_POSITIONS ? (uint32_t)(end - first) : BORA_PAGE_POSITIONS;
+            bora_status st = export_page(sequence, c, first, rows, &pages[n], err);
+            if (st != BORA_OK) {
+                bora_pages_free(pages, n);
+                return st;
+            }
+            n++;
+        }
+        uint64_t capacity = (uint64_t)pipeline->classes[c].window + pipeline->options.slack;
+        if (pipeline->classes[c].window && end > capacity)
+            keep_from[c] = (end - capacity) / BORA_PAGE_POSITIONS;
+    }
+    for (uint32_t c = 0; c < pipeline->n_classes; c++)
+        ret_keep_from[c] = keep_from[c];
+    *ret_pages = pages;
+    *ret_n = n;
+    return BORA_OK;
+}
+
+static const bora_page *find_page(const bora_page *pages, size_t n_pages, uint32_t class_id, uint64_t index)
+{
+    for (size_t i = 0; i < n_pages; i++)
+        if (pages[i].class_id == class_id && pages[i].index == index)
+            return &pages[i];
+    return NULL;
+}
+
+static bora_status check_page(const bora_pipeline *pipeline, const bora_page *page, uint32_t rows, bora_error *err)
+{
+    size_t size = bora_pipeline_class_position_size(pipeline, page->class_id) * page->n;
+    if (page->dtype != pipeline->options.kv_dtype || page->size != size || page->n != rows)
+        return bora_fail(err, BORA_E_FORMAT, "page %u/%llu holds %u positions in %zu bytes, not %u of this cache",
+                         page->class_id, (unsigned long long)page->index, page->n, page->size, rows);
+    return BORA_OK;
+}
+
+static bora_status import_class(bora_sequence *sequence, uint32_t class_id, uint64_t n_cached, const bora_page *pages,
+                                size_t n_pages, bora_error *err)
+{
+    const bora_pipeline *pipeline = sequence->pipeline;
+    const bora_class *class = &pipeline->classes[class_id];
+    uint64_t last = (n_cached - 1) / BORA_PAGE_POSITIONS;
+    uint64_t needed = class->window && n_cached > class->window ? (n_cached - class->window) / BORA_PAGE_POSITIONS : 0;
+    /* From the newest backwards to what the window needs; the cache rolls off what is more. */
+    for (uint64_t index = needed; index <= last; index++) {
+        const bora_page *page = find_page(pages, n_pages, class_id, index);
+        uint32_t rows = index == last ? (uint32_t)(n_cached - last * BORA_PAGE_POSITIONS) : BORA_PAGE_POSITIONS;
+        if (!page)
+            return bora_fail(err, BORA_E_NOT_FOUND, "page %u/%llu is missing", class_id, (unsigned long long)index);
+        bora_status st = check_page(pipeline, page, rows, err);
+        if (st != BORA_OK)
+            return st;
+        size_t layer_size = page->size / class->n_layers;
+        for (uint32_t i = 0; i < class->n_layers; i++) {
+            uint32_t stage_index, local;
+            bora_stage *stage = bora_pipeline_stage_of(pipeline, class->layers[i], &stage_index, &local);
+            st = bora_stage_cache_ops(stage)->import_page(bora_stage_cache(stage), sequence->seqs[stage_index], local,
+                                                          index * BORA_PAGE_POSITIONS, rows,
+                                                          (const char *)page->data + i * layer_size, err);
+            if (st != BORA_OK)
+                return st;
+        }
+    }
+    return BORA_OK;
+}
+
+/* Closed and opened again: the only way back to empty that no failed import can disturb. */
+static bora_status reopen(bora_sequence *sequence, bora_error *err)
+{
+    for (uint32_t s = 0; s < sequence->pipeline->options.n_stages; s++) {
+        bora_stage *stage = sequence->pipeline->stages[s];
+        bora_cache_seq *fresh = NULL;
+        bora_status st = bora_stage_cache_ops(stage)->seq_open(bora_stage_cache(stage), &fresh, err);
+        if (st != BORA_OK)
+            return st;
+        bora_stage_cache_ops(stage)->seq_close(bora_stage_cache(stage), sequence->seqs[s]);
+        sequence->seqs[s] = fresh;
+    }
+    sequence->n_cached = 0;
+    return BORA_OK;
+}
+
+bora_status bora_sequence_import(bora_sequence *sequence, uint64_t n_cached, const bora_page *pages, size_t n_pages,
+                                 bora_error *err)
+{
+    const bora_pipeline *pipeline = sequence->pipeline;
+    if (n_cached == 0)
+        return BORA_OK;
+    if (n_cached > pipeline->options.max_positions)
+        return bora_fail(err, BORA_E_LIMIT, "%llu positions are more than the context of %llu",
+                         (unsigned long long)n_cached, (unsigned long long)pipeline->options.max_positions);
+    bora_status st = BORA_OK;
+    for (uint32_t s = 0; st == BORA_OK && s < pipeline->options.n_stages; s++)
+        st = bora_stage_cache_ops(pipeline->stages[s])
+                 ->reserve(bora_stage_cache(pipeline->stages[s]), sequence->seqs[s], n_cached, err);
+    for (uint32_t c = 0; st == BORA_OK && c < pipeline->n_classes; c++)
+        st = import_class(sequence, c, n_cached, pages, n_pages, err);
+    if (st != BORA_OK) {
+        bora_status again = reopen(sequence, NULL);
+        return again == BORA_OK ? st : again;
+    }
+    sequence->n_cached = n_cached;
+    return BORA_OK;
+}
