@@ -17,11 +17,15 @@ typedef struct bora_scheduler_options {
     uint32_t max_running;  /* generations in execution; more wait in order */
 } bora_scheduler_options;
 
+#define BORA_STOP_TEXT_MAX 256 /* bytes of a stop text */
+
 /* ---- jobs (to the engine) ---------------------------------------------------------------------------- */
 
 /* One generation. The caller fills it and gives it away. */
 typedef struct bora_generation {
     bora_mail mail;
+    int command;              /* the scheduler's own */
+    struct bora_event *done;  /* the scheduler's own: made by submit, so that the last event can always be sent */
     uint64_t id;              /* of the caller's choosing, unique among those open; not 0 */
 
     bora_sequence *sequence;  /* to go on with; NULL: a new one. Owned by the engine while it runs. */
@@ -101,9 +105,10 @@ void bora_event_free(bora_event *event);
 /* Starts the thread. pipeline is owned by it until bora_scheduler_free; events go to the mailbox events (borrowed). */
 bora_status bora_scheduler_new(bora_pipeline *pipeline, const bora_scheduler_options *options, bora_mailbox *events,
                                const bora_log *log, bora_scheduler **ret_scheduler, bora_error *err);
-/* Any thread. The answer comes as events, always closed by DONE. */
-void bora_scheduler_submit(bora_scheduler *scheduler, bora_generation *generation);
-/* Any thread. The generation, if it is still open, ends with REASON_CANCELLED within one layer's work or one step. */
+/* Any thread. The answer comes as events, always closed by DONE. Errors: NOMEM: nothing was taken, no event comes. */
+bora_status bora_scheduler_submit(bora_scheduler *scheduler, bora_generation *generation, bora_error *err);
+/* Any thread. The generation, if it is still open, ends with REASON_CANCELLED within one layer's work (the step that
+ * runs is given up and taken again for the others). NOMEM: it goes on. */
 bora_status bora_scheduler_cancel(bora_scheduler *scheduler, uint64_t id, bora_error *err);
 /* Any thread. Closes a sequence that no generation uses. NOMEM: it stays open until free. */
 bora_status bora_scheduler_close_sequence(bora_scheduler *scheduler, bora_sequence *sequence, bora_error *err);

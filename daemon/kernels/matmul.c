@@ -66,14 +66,13 @@ static void generic_packed(const bora_matmul_tile *tile)
 {
     for (uint32_t r = 0; r < tile->n_rows; r++) {
         float lanes[GENERIC_LANES] = {0};
-        float *state = tile->state + r * GENERIC_LANES;
         if (!tile->first)
-            memcpy(lanes, state, sizeof lanes);
+            memcpy(lanes, tile->state + r * GENERIC_LANES, sizeof lanes);
         generic_accumulate(tile->n, (const float *)(const void *)tile->rows[r], tile->x, lanes);
         if (tile->last)
             tile->y[r] = generic_add_lanes(lanes);
         else
-            memcpy(state, lanes, sizeof lanes);
+            memcpy(tile->state + r * GENERIC_LANES, lanes, sizeof lanes);
     }
 }
 

@@ -1,3 +1,4 @@
+/* The table of element types. Everything that needs to know how many bytes a row of weights takes asks here. */
 #include "model/blocks.h"
 
 #include "base/size.h"
@@ -17,7 +18,10 @@ const bora_block *bora_block_of(uint32_t dtype)
 bool bora_block_row_size(uint32_t dtype, uint64_t n_cols, size_t *ret_size)
 {
     const bora_block *block = bora_block_of(dtype);
-    if (!block || n_cols % block->n_elements || n_cols > SIZE_MAX)
+    if (!block || n_cols % block->n_elements)
         return false;
-    return bora_size_mul((size_t)n_cols / block->n_elements, block->size, ret_size);
+    size_t n_blocks;
+    if (__builtin_add_overflow(n_cols / block->n_elements, 0u, &n_blocks)) /* does not fit a size_t */
+        return false;
+    return bora_size_mul(n_blocks, block->size, ret_size);
 }

@@ -169,8 +169,7 @@ static bora_status absolute(const char *path, char **ret_path, bora_error *err)
     return *ret_path ? BORA_OK : bora_fail(err, BORA_E_NOMEM, "plugin '%s'", path);
 }
 
-bora_status bora_plugin_find(uint32_t kind, const char *name, const char *search_path, char **ret_path,
-                             bora_error *err)
+bora_status bora_plugin_find(uint32_t kind, const char *name, const char *search_path, char **ret_path, bora_error *err)
 {
     const char *kind_name = bora_plugin_kind_name(kind);
     if (!kind_name)

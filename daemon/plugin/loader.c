@@ -45,17 +45,23 @@ typedef struct table {
     size_t first; /* offset of the first operation: what precedes it is mandatory */
 } table;
 
-#define REQUIRED(kind, op) {#op, offsetof(bora_##kind##_ops, op), true}
-#define OPTIONAL(kind, op) {#op, offsetof(bora_##kind##_ops, op), false}
+#define REQUIRED(kind, op)                                                                                             \
+    {                                                                                                                  \
+#op, offsetof(bora_##kind##_ops, op), true                                                                     \
+    }
+#define OPTIONAL(kind, op)                                                                                             \
+    {                                                                                                                  \
+#op, offsetof(bora_##kind##_ops, op), false                                                                    \
+    }
 
 static const op attention_ops[] = {
     REQUIRED(attention, create),  OPTIONAL(attention, close),  OPTIONAL(attention, stop),
     REQUIRED(attention, destroy), REQUIRED(attention, attend),
 };
 static const op cache_ops[] = {
-    REQUIRED(cache, create),      OPTIONAL(cache, close),       OPTIONAL(cache, stop),     REQUIRED(cache, destroy),
-    REQUIRED(cache, seq_open),    REQUIRED(cache, seq_close),   OPTIONAL(cache, seq_fork), REQUIRED(cache, reserve),
-    REQUIRED(cache, append),      REQUIRED(cache, spans),       REQUIRED(cache, truncate), REQUIRED(cache, export_page),
+    REQUIRED(cache, create),      OPTIONAL(cache, close),     OPTIONAL(cache, stop),     REQUIRED(cache, destroy),
+    REQUIRED(cache, seq_open),    REQUIRED(cache, seq_close), OPTIONAL(cache, seq_fork), REQUIRED(cache, reserve),
+    REQUIRED(cache, append),      REQUIRED(cache, spans),     REQUIRED(cache, truncate), REQUIRED(cache, export_page),
     REQUIRED(cache, import_page), REQUIRED(cache, bytes),
 };
 static const op expert_ops[] = {

@@ -23,28 +23,30 @@ uint32_t bora_plugin_kind_parse(const char *name);
 
 /* ---- finding ---------------------------------------------------------------------------------------- */
 
-/* The file of a plugin: <dir>/<kind>-<name>.so, dir from search_path "dir1:dir2" (empty parts are skipped), the first that
- * has it. A name with a '/' in it is a path and must be absolute. ret_path is absolute and the caller's (bora_free).
- * Any thread. Errors: NOT_FOUND (the message lists folders and names), INVAL, NOMEM. */
+/* The file of a plugin: <dir>/<kind>-<name>.so, dir from search_path "dir1:dir2" (empty parts are skipped), the first
+ * that has it. A name with a '/' in it is a path and must be absolute. ret_path is absolute and the caller's
+ * (bora_free). Any thread. Errors: NOT_FOUND (the message lists folders and names), INVAL, NOMEM. */
 bora_status bora_plugin_find(uint32_t kind, const char *name, const char *search_path, char **ret_path,
                              bora_error *err);
-/* Names of one kind in all folders of search_path, sorted, each once; ends with NULL. Folders that cannot be read count as
- * empty. The caller's: bora_plugin_names_free. Any thread. Errors: INVAL, NOMEM. */
+/* Names of one kind in all folders of search_path, sorted, each once; ends with NULL. Folders that cannot be read count
+ * as empty. The caller's: bora_plugin_names_free. Any thread. Errors: INVAL, NOMEM. */
 bora_status bora_plugin_names(uint32_t kind, const char *search_path, char ***ret_names, bora_error *err);
 void bora_plugin_names_free(char **names); /* NULL is a no-op */
 
 /* ---- loading ---------------------------------------------------------------------------------------- */
 
-/* Loads the file and checks that it is a plugin of this kind that this daemon can use. log is given to the plugin's entry
- * and is not kept. Refuses: INVAL (path not absolute, wrong kind), NOT_FOUND, PERMISSION (writable by everybody, or in a
- * folder that is, or owned by someone else than root or us), IO (does not load), FORMAT (no entry, damaged tables, a
- * required operation missing), UNSUPPORTED (other major, or the entry declined), NOMEM. */
+/* Loads the file and checks that it is a plugin of this kind that this daemon can use. log is given to the plugin's
+ * entry and is not kept. Refuses: INVAL (path not absolute, wrong kind), NOT_FOUND, PERMISSION (writable by everybody,
+ * or in a folder that is, or owned by someone else than root or us), IO (does not load), FORMAT (no entry, damaged
+ * tables, a required operation missing), UNSUPPORTED (other major, or the entry declined), NOMEM. */
 bora_status bora_plugin_load(const char *path, uint32_t kind, const bora_log *log, bora_plugin_library **ret_library,
                              bora_error *err);
-/* The same checks for a plugin that is linked in (built with BORA_PLUGIN_STATIC and a name of its own for the entry). */
+/* The same checks for a plugin that is linked in (built with BORA_PLUGIN_STATIC and a name of its own for the entry).
+ */
 bora_status bora_plugin_load_static(bora_plugin_entry_fn entry, uint32_t kind, const bora_log *log,
                                     bora_plugin_library **ret_library, bora_error *err);
-/* Frees the record. The code stays mapped: a plugin may have left thread-local or exit handlers behind. NULL is a no-op. */
+/* Frees the record. The code stays mapped: a plugin may have left thread-local or exit handlers behind. NULL is a
+ * no-op. */
 void bora_plugin_unload(bora_plugin_library *library);
 
 /* What the plugin says of itself; valid until bora_plugin_unload. Any thread. */
@@ -55,8 +57,8 @@ const char *bora_plugin_path(const bora_plugin_library *library); /* links resol
 uint32_t bora_plugin_flags(const bora_plugin_library *library);   /* BORA_PLUGIN_BATCH_INVARIANT ... */
 uint32_t bora_plugin_dtypes(const bora_plugin_library *library);  /* BORA_DTYPE_BITs; 0 for a link */
 
-/* The operations; NULL if the library is of another kind. Required ones are there, optional ones may be NULL. Valid until
- * bora_plugin_unload. */
+/* The operations; NULL if the library is of another kind. Required ones are there, optional ones may be NULL. Valid
+ * until bora_plugin_unload. */
 const bora_attention_ops *bora_plugin_attention_ops(const bora_plugin_library *library);
 const bora_cache_ops *bora_plugin_cache_ops(const bora_plugin_library *library);
 const bora_expert_ops *bora_plugin_expert_ops(const bora_plugin_library *library);
@@ -73,8 +75,8 @@ typedef struct bora_plugin_options {
     size_t n;
 } bora_plugin_options;
 
-/* One per instance. log, pool and cpu are borrowed and outlive the host; pool NULL: parallel_for runs on the caller alone;
- * options are copied, NULL is none. Errors: NOMEM. */
+/* One per instance. log, pool and cpu are borrowed and outlive the host; pool NULL: parallel_for runs on the caller
+ * alone; options are copied, NULL is none. Errors: NOMEM. */
 bora_status bora_plugin_host_new(const bora_log *log, bora_pool *pool, const bora_cpu *cpu,
                                  const bora_plugin_options *options, bora_plugin_host **ret_host, bora_error *err);
 /* After the instance's destroy. NULL is a no-op. */

@@ -25,7 +25,7 @@ typedef struct bora_chat_message {
     bool prefix;         /* the last assistant message is to be continued: no EOS after it */
 } bora_chat_message;
 
-/* "none", "v1", "v3"; "auto" for AUTO. */
+/* "none", "v1", "v3"; "auto" for AUTO; "unknown" for any other number. */
 const char *bora_chat_layout_name(bora_chat_layout layout);
 /* The reverse; false for anything else. */
 bool bora_chat_layout_parse(const char *name, bora_chat_layout *ret_layout);
@@ -36,13 +36,14 @@ bora_chat_layout bora_chat_layout_choose(const bora_tokenizer *tokenizer);
 /* A whole conversation, BOS included, ready for the model to answer (or to go on, with prefix). Messages of the same
  * role in a row are joined by two newlines, as mistral-common does.
  * Errors: INVAL (unknown role, wrong order, last message not of the user: mistral-common's refusals), UNSUPPORTED
- * (layout NONE), NOMEM. */
+ * (layout NONE, or one that the tokenizer cannot speak), NOMEM. ids is as before on failure. */
 bora_status bora_chat_encode(bora_chat_layout layout, const bora_tokenizer *tokenizer,
                              const bora_chat_message *messages, size_t n_messages, bora_tokens *ids, bora_error *err);
 
 /* What one user message adds to a session. first: nothing is in the session yet (BOS and, if not NULL, the system
  * prompt are added). close_previous: the history ends in an answer that was cut before EOS, which is added first.
- * Errors: UNSUPPORTED (layout NONE), INVAL (system given though not first), NOMEM. */
+ * Errors: UNSUPPORTED (as above), INVAL (system given though not first, close_previous though first), NOMEM. ids is
+ * as before on failure. */
 bora_status bora_chat_encode_turn(bora_chat_layout layout, const bora_tokenizer *tokenizer, bool first,
                                   bool close_previous, const char *system, const char *user, bora_tokens *ids,
                                   bora_error *err);

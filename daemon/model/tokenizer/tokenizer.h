@@ -41,8 +41,12 @@ bora_status bora_tokens_push(bora_tokens *tokens, int32_t id, bora_error *err);
 bora_status bora_tokens_append(bora_tokens *tokens, const int32_t *ids, size_t n, bora_error *err);
 void bora_tokens_release(bora_tokens *tokens);
 
-/* From arrays. Errors: FORMAT (no pieces, duplicate or impossible ones, byte pieces incomplete, a float that is NaN),
- * UNSUPPORTED, NOMEM. */
+/* Bytes of one piece at most, so that the work per byte of text has a bound whatever the file says. */
+#define BORA_PIECE_SIZE_MAX 1024u
+
+/* From arrays. Byte pieces are all or none: with them an unknown character becomes its bytes, without them a run of
+ * unknown characters becomes one unk. Errors: FORMAT (no pieces, duplicate or impossible ones, byte pieces
+ * incomplete, neither byte pieces nor unk, a score that is NaN), NOMEM. */
 bora_status bora_tokenizer_new(const bora_vocab *vocab, bora_tokenizer **ret_tokenizer, bora_error *err);
 /* From the bytes of a SentencePiece .model file. Errors: FORMAT (truncated, not a model), UNSUPPORTED (not BPE, a
  * normaliser other than identity), NOMEM. */
@@ -60,7 +64,8 @@ int bora_tokenizer_piece_type(const bora_tokenizer *tokenizer, int32_t id);
 int32_t bora_tokenizer_control(const bora_tokenizer *tokenizer, const char *text);
 
 /* Appends the ids of text (size bytes; invalid UTF-8 is taken as U+FFFD per bad byte, as SentencePiece does) without
- * BOS and EOS. Control and byte pieces are never produced from text that spells them. Linear times log in size.
+ * BOS and EOS. Control and byte pieces are never produced from text that spells them. Linear times log in size,
+ * some 60 bytes of memory per byte of text at most. ids is as before on failure.
  * Errors: NOMEM, LIMIT (size over 2 GiB). */
 bora_status bora_tokenizer_encode(const bora_tokenizer *tokenizer, const char *text, size_t size, bora_tokens *ids,
                                   bora_error *err);
@@ -72,6 +77,8 @@ typedef struct bora_text {
 } bora_text;
 
 bora_status bora_text_append(bora_text *text, const char *bytes, size_t size, bora_error *err);
+/* Room for size more bytes and their terminator: appending that much cannot fail afterwards. */
+bora_status bora_text_reserve(bora_text *text, size_t size, bora_error *err);
 void bora_text_release(bora_text *text);
 
 /* Streaming decode: what can be sent after each id, never half a character, never contradicted later. Caller-owned,
@@ -85,11 +92,12 @@ typedef struct bora_decoder {
 
 /* continues: the stream goes on after other text of the same answer, so that a leading space is kept. */
 void bora_decoder_init(bora_decoder *decoder, const bora_tokenizer *tokenizer, bool continues);
-/* Appends to text what id makes sendable (may be nothing). Errors: INVAL (id out of range), NOMEM. */
+/* Appends to text what id makes sendable (may be nothing). After an error decoder and text are as before. Errors:
+ * INVAL (id out of range), NOMEM. */
 bora_status bora_decoder_push(bora_decoder *decoder, int32_t id, bora_text *text, bora_error *err);
 /* The stream ends here: appends what is pending. */
 bora_status bora_decoder_flush(bora_decoder *decoder, bora_text *text, bora_error *err);
-/* All at once: push each id, then flush. */
+/* All at once: push each id, then flush. text keeps its old end on failure. */
 bora_status bora_tokenizer_decode(const bora_tokenizer *tokenizer, const int32_t *ids, size_t n, bora_text *text,
                                   bora_error *err);
 

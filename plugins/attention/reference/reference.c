@@ -18,17 +18,17 @@
 #define CLONES
 #endif
 
-#define INLINE static inline __attribute__((always_inline)) /* into each clone */
+#define INLINE  static inline __attribute__((always_inline)) /* into each clone */
 
 #define N_LANES 16u
-typedef float lanes __attribute__((vector_size(N_LANES * sizeof(float))));      /* 16 sums side by side */
+typedef float lanes __attribute__((vector_size(N_LANES * sizeof(float))));        /* 16 sums side by side */
 typedef uint32_t lanes_u32 __attribute__((vector_size(N_LANES * sizeof(float)))); /* the same, as bits */
 
 struct bora_attention {
     const bora_host *host;
     bora_attention_shape shape;
     float scale;
-    float *scores;       /* [n_threads, scores_size] */
+    float *scores;        /* [n_threads, scores_size] */
     uint64_t scores_size; /* keys that a row may have at present */
 };
 
@@ -270,8 +270,7 @@ static bora_status reference_create(const bora_host *host, const bora_attention_
         return bora_fail(err, BORA_E_INVAL, "attention: %u heads of %u on %u key heads", shape->n_heads,
                          shape->head_dim, shape->n_kv_heads);
     if (shape->kv_dtype != BORA_DTYPE_F32 && shape->kv_dtype != BORA_DTYPE_F16)
-        return bora_fail(err, BORA_E_UNSUPPORTED, "attention: element type %u is neither f32 nor f16",
-                         shape->kv_dtype);
+        return bora_fail(err, BORA_E_UNSUPPORTED, "attention: element type %u is neither f32 nor f16", shape->kv_dtype);
     uint32_t n_items;
     if (__builtin_mul_overflow(shape->max_tokens, shape->n_heads, &n_items))
         return bora_fail(err, BORA_E_LIMIT, "attention: %u rows of %u heads", shape->max_tokens, shape->n_heads);

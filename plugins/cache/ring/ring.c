@@ -1,11 +1,11 @@
-/* cache-ring: the rolling buffer of Mistral 7B (section 2). Each layer of a sequence has one array of slots for keys and
- * one for values, [slot][kv_head][head_dim]; position p lies in slot p mod capacity.
+/* cache-ring: the rolling buffer of Mistral 7B (section 2). Each layer of a sequence has one array of slots for keys
+ * and one for values, [slot][kv_head][head_dim]; position p lies in slot p mod capacity.
  *
  *   append:  f32 rows -> element type -> slots          spans:  slots, as they lie, in at most two runs
  *
- * A layer with a window stops growing at window + slack slots, one without at max_positions. Until then reserve doubles:
- * a short conversation does not pay for a long window. A layer whose slots are fewer than its limit has never wrapped,
- * because reserve keeps them at least as many as positions; so growing is a plain copy. */
+ * A layer with a window stops growing at window + slack slots, one without at max_positions. Until then reserve
+ * doubles: a short conversation does not pay for a long window. A layer whose slots are fewer than its limit has never
+ * wrapped, because reserve keeps them at least as many as positions; so growing is a plain copy. */
 #include <bora/plugin.h>
 
 #include <stdbool.h>
@@ -22,7 +22,7 @@ typedef struct ring_layer {
 } ring_layer;
 
 struct bora_cache_seq {
-    uint64_t size; /* bytes of this struct */
+    uint64_t size;     /* bytes of this struct */
     uint64_t reserved; /* positions below this may be appended */
     ring_layer layers[];
 };
@@ -39,7 +39,8 @@ struct bora_cache {
 /* IEEE half, rounded to nearest even (which is how the processor adds). */
 static uint16_t f32_to_f16(float value)
 {
-    const uint32_t f32_infinity = 0x7f800000u, f16_overflow = 0x47800000u /* 2^16 */, f16_normal = 0x38800000u /* 2^-14 */;
+    const uint32_t f32_infinity = 0x7f800000u, f16_overflow = 0x47800000u /* 2^16 */,
+                   f16_normal = 0x38800000u /* 2^-14 */;
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;

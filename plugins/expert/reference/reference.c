@@ -21,7 +21,7 @@
 #define CLONES
 #endif
 
-#define INLINE static inline __attribute__((always_inline)) /* into each clone */
+#define INLINE    static inline __attribute__((always_inline)) /* into each clone */
 
 #define N_LANES   16u
 #define N_ROWS    4u             /* rows that dot_rows takes at once; it is written for four */
@@ -42,14 +42,14 @@ typedef struct tensors {
 struct bora_expert {
     const bora_host *host;
     bora_expert_shape shape;
-    tensors *tensors;        /* [n_layers, n_experts] */
-    bool *prepared;          /* [n_layers] */
-    pair *pairs;             /* [max_tokens * n_experts_per_tok], grouped by expert, tokens ascending */
-    uint32_t *first_pair;    /* [n_experts + 1]: expert e has pairs first_pair[e] .. first_pair[e + 1] - 1 */
-    uint32_t *active;        /* [n_experts]: the experts that have pairs, ascending */
-    float *hidden;           /* [pairs, hidden_dim] */
-    float *tiles;            /* [n_threads, tile_size] */
-    size_t tile_size;        /* floats: two tiles of the wider kind */
+    tensors *tensors;     /* [n_layers, n_experts] */
+    bool *prepared;       /* [n_layers] */
+    pair *pairs;          /* [max_tokens * n_experts_per_tok], grouped by expert, tokens ascending */
+    uint32_t *first_pair; /* [n_experts + 1]: expert e has pairs first_pair[e] .. first_pair[e + 1] - 1 */
+    uint32_t *active;     /* [n_experts]: the experts that have pairs, ascending */
+    float *hidden;        /* [pairs, hidden_dim] */
+    float *tiles;         /* [n_threads, tile_size] */
+    size_t tile_size;     /* floats: two tiles of the wider kind */
     uint32_t w13_tile_rows, w2_tile_rows;
 };
 
@@ -327,7 +327,8 @@ static bora_status reference_create(const bora_host *host, const bora_expert_sha
         .w13_tile_rows = choose_tile_rows(host, shape->hidden_dim, shape->dim),
         .w2_tile_rows = choose_tile_rows(host, shape->dim, shape->hidden_dim),
     };
-    size_t w13_tile = (size_t)expert->w13_tile_rows * shape->dim, w2_tile = (size_t)expert->w2_tile_rows * shape->hidden_dim;
+    size_t w13_tile = (size_t)expert->w13_tile_rows * shape->dim,
+           w2_tile = (size_t)expert->w2_tile_rows * shape->hidden_dim;
     expert->tile_size = w13_tile > w2_tile ? 2 * w13_tile : 2 * w2_tile; /* 2^33 * 4 at most */
     expert->tensors = alloc_array(host, shape->n_layers, shape->n_experts, sizeof *expert->tensors);
     expert->prepared = alloc_array(host, shape->n_layers, 1, sizeof *expert->prepared);

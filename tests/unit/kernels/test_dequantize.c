@@ -11,9 +11,7 @@
 #include "base/status.h"
 #include "kernels/dequantize.h"
 #include "kernels/kernels.h"
-#include "support/skip.h"
 
-#include <math.h>
 #include <string.h>
 
 /* All f16 and bf16 patterns in one row: NaN, infinities and subnormals too. */

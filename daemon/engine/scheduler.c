@@ -1,0 +1,461 @@
+/* The engine thread's loop: take commands, build a step, run it, sample, send events; sleep when there is nothing to do.
+ *
+ * Commands from other threads are mail. Two of them must also reach a step that is running: cancel and stop raise a flag
+ * that the stages poll once per layer; the step is then given up, the caches are as before it, and the next step is
+ * built from what is left. */
+#include "engine/scheduler.h"
+
+#include "base/memory.h"
+#include "base/size.h"
+#include "engine/task.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#define COMMAND_GENERATE 1
+#define COMMAND_CANCEL 2
+#define COMMAND_CLOSE 3
+#define COMMAND_STOP 4
+#define COMMAND_QUIT 5
+
+/* The head that every command shares with bora_generation. */
+typedef struct command {
+    bora_mail mail;
+    int command;
+    uint64_t id;
+    bora_sequence *sequence;
+} command;
+
+_Static_assert(offsetof(command, command) == offsetof(bora_generation, command), "commands share their head");
+
+struct bora_scheduler {
+    bora_pipeline *pipeline;
+    bora_scheduler_options options;
+    bora_mailbox *inbox, *events;
+    const bora_log *log;
+    pthread_t thread;
+    bool started;
+    atomic_bool give_up;  /* raised by cancel and stop, lowered by the engine when it has read its mail */
+    atomic_bool stopped;  /* stop was sent: once is enough */
+    command stop, quit;   /* need no memory when they are sent */
+
+    /* The engine thread's own: */
+    bora_sampler *sampler;
+    float *logits;          /* [max_running, vocab_size] */
+    int32_t *rows;          /* [batch_tokens] tokens of the step */
+    bora_batch_part *parts; /* [max_running] */
+    bora_task **in_step;    /* [max_running] */
+    bora_task *running;     /* in order of arrival */
+    command *waiting, **waiting_end; /* generations that wait for a place, in order; linked by mail.next */
+    bora_sequence **kept;   /* [n_kept] handed out and not closed */
+    size_t n_kept, kept_capacity;
+    bool stopping, quitting;
+
+    pthread_mutex_t stats_lock;
+    bora_scheduler_stats stats; /* protected by stats_lock */
+};
+
+/* ---- bookkeeping -------------------------------------------------------------------------------------- */
+
+static void forget_kept(bora_scheduler *scheduler, const bora_sequence *sequence)
+{
+    for (size_t i = 0; i < scheduler->n_kept; i++)
+        if (scheduler->kept[i] == sequence) {
+            scheduler->kept[i] = scheduler->kept[--scheduler->n_kept];
+            return;
+        }
+}
+
+/* Room for one more, made before it is needed. */
+static bora_status reserve_kept(bora_scheduler *scheduler, uint32_t n_more, bora_error *err)
+{
+    size_t need = scheduler->n_kept + n_more;
+    if (need <= scheduler->kept_capacity)
+        return BORA_OK;
+    bora_sequence **kept = bora_realloc(scheduler->kept, need * 2, sizeof(bora_sequence *));
+    if (!kept)
+        return bora_fail(err, BORA_E_NOMEM, "list of sequences");
+    scheduler->kept = kept;
+    scheduler->kept_capacity = need * 2;
+    return BORA_OK;
+}
+
+static uint32_t count_running(const bora_scheduler *scheduler)
+{
+    uint32_t n = 0;
+    for (const bora_task *task = scheduler->running; task; task = task->next)
+        n++;
+    return n;
+}
+
+static void update_stats(bora_scheduler *scheduler, uint64_t n_steps, uint64_t n_prompt, uint64_t n_generated)
+{
+    uint64_t kv_bytes = 0;
+    uint32_t n_waiting = 0;
+    for (const bora_task *task = scheduler->running; task; task = task->next)
+        kv_bytes += bora_sequence_bytes(task->sequence);
+    for (size_t i = 0; i < scheduler->n_kept; i++)
+        kv_bytes += bora_sequence_bytes(scheduler->kept[i]);
+    for (const command *c = scheduler->waiting; c; c = (const command *)c->mail.next)
+        n_waiting++;
+    (void)pthread_mutex_lock(&scheduler->stats_lock);
+    scheduler->stats.n_running = count_running(scheduler);
+    scheduler->stats.n_waiting = n_waiting;
+    scheduler->stats.kv_bytes = kv_bytes;
+    scheduler->stats.n_steps += n_steps;
+    scheduler->stats.n_prompt_tokens += n_prompt;
+    scheduler->stats.n_generated_tokens += n_generated;
+    (void)pthread_mutex_unlock(&scheduler->stats_lock);
+}
+
+/* ---- beginning and ending generations ------------------------------------------------------------------ */
+
+/* Ends a generation that never became a task. Its sequence, if it brought one, is closed: the caller was told. */
+static void refuse(bora_scheduler *scheduler, bora_generation *generation, int reason, bora_status status,
+                   const bora_error *error)
+{
+    bora_event *done = generation->done;
+    generation->done = NULL;
+    uint64_t submitted = done->queue_ns;
+    *done = (bora_event){.type = BORA_EVENT_DONE, .id = generation->id, .reason = reason, .status = status};
+    done->queue_ns = bora_task_now_ns() - submitted;
+    if (error)
+        done->error = *error;
+    if (generation->sequence) {
+        done->n_cached = bora_sequence_n_cached(generation->sequence);
+        if (generation->keep && reason != BORA_REASON_ERROR) {
+            done->sequence = generation->sequence; /* untouched */
+        } else {
+            forget_kept(scheduler, generation->sequence);
+            bora_sequence_close(generation->sequence);
+        }
+    }
+    bora_mailbox_send(scheduler->events, &done->mail);
+    bora_generation_free(generation);
+}
+
+static void finish(bora_scheduler *scheduler, bora_task *task, int reason, bora_status status, const bora_error *error)
+{
+    bora_task **link = &scheduler->running;
+    while (*link != task)
+        link = &(*link)->next;
+    *link = task->next;
+    bora_sequence *sequence = NULL;
+    bora_task_finish(task, reason, status, error, &sequence);
+    if (sequence)
+        scheduler->kept[scheduler->n_kept++] = sequence; /* room was reserved when the task began */
+}
+
+static void start(bora_scheduler *scheduler, bora_generation *generation)
+{
+    bora_error err = {{0}};
+    bora_task *task = NULL;
+    bora_sequence *sequence = generation->sequence;
+    bora_status st = reserve_kept(scheduler, count_running(scheduler) + 1, &err);
+    if (st == BORA_OK)
+        st = bora_task_new(generation, scheduler->pipeline, scheduler->events, scheduler->log, &task, &err);
+    if (st != BORA_OK) {
+        refuse(scheduler, generation, BORA_REASON_ERROR, st, &err);
+        return;
+    }
+    if (sequence)
+        forget_kept(scheduler, sequence); /* the task owns it now */
+    bora_task **link = &scheduler->running;
+    while (*link)
+        link = &(*link)->next;
+    *link = task;
+}
+
+static void cancel(bora_scheduler *scheduler, uint64_t id)
+{
+    for (bora_task *task = scheduler->running; task; task = task->next)
+        if (task->generation->id == id) {
+            finish(scheduler, task, BORA_REASON_CANCELLED, BORA_OK, NULL);
+            return;
+        }
+    for (command **link = &scheduler->waiting; *link; link = (command **)&(*link)->mail.next)
+        if (((bora_generation *)*link)->id == id) {
+            bora_generation *generation = (bora_generation *)*link;
+            *link = (command *)generation->mail.next;
+            if (!*link)
+                scheduler->waiting_end = link;
+            refuse(scheduler, generation, BORA_REASON_CANCELLED, BORA_OK, NULL);
+            return;
+        }
+}
+
+static void end_all(bora_scheduler *scheduler)
+{
+    while (scheduler->running)
+        finish(scheduler, scheduler->running, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
+    while (scheduler->waiting) {
+        bora_generation *generation = (bora_generation *)scheduler->waiting;
+        scheduler->waiting = (command *)generation->mail.next;
+        refuse(scheduler, generation, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
+    }
+    scheduler->waiting_end = &scheduler->waiting;
+}
+
+static void obey(bora_scheduler *scheduler, command *order)
+{
+    switch (order->command) {
+    case COMMAND_GENERATE:
+        order->mail.next = NULL;
+        if (scheduler->stopping) {
+            refuse(scheduler, (bora_generation *)order, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
+            break;
+        }
+        *scheduler->waiting_end = order;
+        scheduler->waiting_end = (command **)&order->mail.next;
+        break;
+    case COMMAND_CANCEL:
+        cancel(scheduler, order->id);
+        bora_free(order);
+        break;
+    case COMMAND_CLOSE:
+        forget_kept(scheduler, order->sequence);
+        bora_sequence_close(order->sequence);
+        bora_free(order);
+        break;
+    case COMMAND_STOP:
+        scheduler->stopping = true;
+        end_all(scheduler);
+        break;
+    case COMMAND_QUIT:
+        scheduler->quitting = true;
+        break;
+    }
+}
+
+/* ---- steps ---------------------------------------------------------------------------------------------- */
+
+static void add_part(bora_scheduler *scheduler, bora_task *task, uint32_t n, uint32_t *n_parts, uint32_t *n_rows)
+{
+    size_t begin = (size_t)bora_sequence_n_cached(task->sequence);
+    memcpy(scheduler->rows + *n_rows, task->tokens.ids + begin, n * sizeof *scheduler->rows);
+    bool whole = n == bora_task_n_left(task);
+    scheduler->parts[*n_parts] = (bora_batch_part){
+        .sequence = task->sequence, .n = n, .n_logits = whole && task->generation->max_generated > 0 ? 1 : 0};
+    scheduler->in_step[(*n_parts)++] = task;
+    *n_rows += n;
+}
+
+/* One row of everything that decodes, then prefill chunks as far as the budget goes. */
+static uint32_t build_step(bora_scheduler *scheduler, uint32_t *ret_n_rows)
+{
+    uint32_t n_parts = 0, n_rows = 0, budget = scheduler->options.batch_tokens;
+    for (bora_task *task = scheduler->running; task; task = task->next)
+        if (bora_task_is_decoding(task) && n_rows < budget)
+            add_part(scheduler, task, 1, &n_parts, &n_rows);
+    for (bora_task *task = scheduler->running; task; task = task->next) {
+        if (bora_task_is_decoding(task) || n_rows == budget)
+            continue;
+        size_t n = bora_task_n_left(task);
+        if (n > scheduler->options.chunk)
+            n = scheduler->options.chunk;
+        if (n > budget - n_rows)
+            n = budget - n_rows;
+        add_part(scheduler, task, (uint32_t)n, &n_parts, &n_rows);
+    }
+    *ret_n_rows = n_rows;
+    return n_parts;
+}
+
+/* Behind the others, so that prompts share the budget in turn. */
+static void rotate(bora_scheduler *scheduler)
+{
+    bora_task *first = scheduler->running;
+    if (!first || !first->next)
+        return;
+    scheduler->running = first->next;
+    first->next = NULL;
+    bora_task **link = &scheduler->running;
+    while (*link)
+        link = &(*link)->next;
+    *link = first;
+}
+
+static void step(bora_scheduler *scheduler)
+{
+    uint32_t n_rows, n_parts = build_step(scheduler, &n_rows);
+    bora_batch batch = {.tokens = scheduler->rows, .parts = scheduler->parts, .n_parts = n_parts};
+    bora_error err = {{0}};
+    bora_status st = bora_pipeline_forward(scheduler->pipeline, &batch, &scheduler->give_up, scheduler->logits, &err);
+    if (st == BORA_E_CANCELLED)
+        return; /* the mail says for whom */
+    size_t vocab_size = bora_model_hparams(bora_pipeline_model(scheduler->pipeline))->vocab_size;
+    const float *logits = scheduler->logits;
+    uint64_t n_generated = 0;
+    for (uint32_t i = 0; i < n_parts; i++) {
+        bora_task *task = scheduler->in_step[i];
+        int reason = 0;
+        bora_status own = st;
+        bora_error why = err;
+        if (own == BORA_OK && !bora_task_is_decoding(task))
+            own = bora_task_progress(task, &why);
+        if (own == BORA_OK && scheduler->parts[i].n_logits > 0) {
+            own = bora_task_take(task, scheduler->sampler, logits, &reason, &why);
+            logits += vocab_size;
+            n_generated++;
+        } else if (own == BORA_OK && bora_task_n_left(task) == 0) {
+            reason = BORA_REASON_LENGTH; /* nothing was to be generated */
+        }
+        if (own != BORA_OK)
+            finish(scheduler, task, BORA_REASON_ERROR, own, &why);
+        else if (reason)
+            finish(scheduler, task, reason, BORA_OK, NULL);
+    }
+    rotate(scheduler);
+    update_stats(scheduler, 1, st == BORA_OK ? n_rows : 0, n_generated);
+}
+
+static void admit(bora_scheduler *scheduler)
+{
+    while (scheduler->waiting && count_running(scheduler) < scheduler->options.max_running) {
+        bora_generation *generation = (bora_generation *)scheduler->waiting;
+        scheduler->waiting = (command *)generation->mail.next;
+        if (!scheduler->waiting)
+            scheduler->waiting_end = &scheduler->waiting;
+        start(scheduler, generation);
+    }
+}
+
+static void *engine_main(void *arg)
+{
+    bora_scheduler *scheduler = arg;
+    while (!scheduler->quitting) {
+        /* Lowered before the mail is read: whoever raises it sends the mail first. */
+        atomic_store(&scheduler->give_up, false);
+        command *order = (command *)bora_mailbox_wait(scheduler->inbox, scheduler->running ? 0 : -1);
+        for (; order; order = (command *)bora_mailbox_take(scheduler->inbox))
+            obey(scheduler, order);
+        admit(scheduler);
+        update_stats(scheduler, 0, 0, 0);
+        if (scheduler->running)
+            step(scheduler);
+    }
+    end_all(scheduler);
+    for (size_t i = 0; i < scheduler->n_kept; i++)
+        bora_sequence_close(scheduler->kept[i]);
+    scheduler->n_kept = 0;
+    return NULL;
+}
+
+/* ---- from other threads ---------------------------------------------------------------------------------- */
+
+static void scheduler_freep(bora_scheduler **scheduler)
+{
+    bora_scheduler_free(*scheduler);
+}
+
+bora_status bora_scheduler_new(bora_pipeline *pipeline, const bora_scheduler_options *options, bora_mailbox *events,
+                               const bora_log *log, bora_scheduler **ret_scheduler, bora_error *err)
+{
+    const bora_pipeline_options *limits = bora_pipeline_options_of(pipeline);
+    if (options->chunk < 1 || options->chunk > limits->slack)
+        return bora_fail(err, BORA_E_INVAL, "chunk must be 1 .. %u (the slack)", limits->slack);
+    if (options->batch_tokens < 1 || options->batch_tokens > limits->max_tokens)
+        return bora_fail(err, BORA_E_INVAL, "batch_tokens must be 1 .. %u", limits->max_tokens);
+    if (options->max_running < 1 || options->max_running > limits->max_logits)
+        return bora_fail(err, BORA_E_INVAL, "max_running must be 1 .. %u", limits->max_logits);
+    BORA_CLEANUP(scheduler_freep) bora_scheduler *scheduler = bora_calloc(1, sizeof *scheduler);
+    if (!scheduler)
+        return bora_fail(err, BORA_E_NOMEM, "scheduler");
+    scheduler->pipeline = pipeline;
+    scheduler->options = *options;
+    scheduler->events = events;
+    scheduler->log = log;
+    scheduler->waiting_end = &scheduler->waiting;
+    scheduler->stop.command = COMMAND_STOP;
+    scheduler->quit.command = COMMAND_QUIT;
+    (void)pthread_mutex_init(&scheduler->stats_lock, NULL); /* default attributes: cannot fail on Linux */
+    size_t vocab_size = bora_model_hparams(bora_pipeline_model(pipeline))->vocab_size;
+    size_t n_logits;
+    bora_status st = bora_mailbox_new(&scheduler->inbox, err);
+    if (st == BORA_OK)
+        st = bora_sampler_new(vocab_size, &scheduler->sampler, err);
+    if (st != BORA_OK)
+        return st;
+    if (bora_size_mul(options->max_running, vocab_size, &n_logits))
+        scheduler->logits = bora_calloc(n_logits, sizeof(float));
+    scheduler->rows = bora_calloc(options->batch_tokens, sizeof *scheduler->rows);
+    scheduler->parts = bora_calloc(options->max_running, sizeof *scheduler->parts);
+    scheduler->in_step = bora_calloc(options->max_running, sizeof(bora_task *));
+    if (!scheduler->logits || !scheduler->rows || !scheduler->parts || !scheduler->in_step)
+        return bora_fail(err, BORA_E_NOMEM, "scheduler for %u generations", options->max_running);
+    int code = pthread_create(&scheduler->thread, NULL, engine_main, scheduler);
+    if (code)
+        return bora_fail(err, BORA_E_IO, "starting the engine: %s", strerror(code));
+    scheduler->started = true;
+    *ret_scheduler = bora_steal(&scheduler);
+    return BORA_OK;
+}
+
+bora_status bora_scheduler_submit(bora_scheduler *scheduler, bora_generation *generation, bora_error *err)
+{
+    generation->done = bora_calloc(1, sizeof *generation->done);
+    if (!generation->done)
+        return bora_fail(err, BORA_E_NOMEM, "generation");
+    generation->done->queue_ns = bora_task_now_ns(); /* when it was submitted, until DONE is filled in */
+    generation->command = COMMAND_GENERATE;
+    bora_mailbox_send(scheduler->inbox, &generation->mail);
+    return BORA_OK;
+}
+
+static bora_status send_command(bora_scheduler *scheduler, command order, bora_error *err)
+{
+    command *copy = bora_calloc(1, sizeof *copy);
+    if (!copy)
+        return bora_fail(err, BORA_E_NOMEM, "command to the engine");
+    *copy = order;
+    bora_mailbox_send(scheduler->inbox, &copy->mail);
+    return BORA_OK;
+}
+
+bora_status bora_scheduler_cancel(bora_scheduler *scheduler, uint64_t id, bora_error *err)
+{
+    bora_status st = send_command(scheduler, (command){.command = COMMAND_CANCEL, .id = id}, err);
+    if (st == BORA_OK)
+        atomic_store(&scheduler->give_up, true);
+    return st;
+}
+
+bora_status bora_scheduler_close_sequence(bora_scheduler *scheduler, bora_sequence *sequence, bora_error *err)
+{
+    return send_command(scheduler, (command){.command = COMMAND_CLOSE, .sequence = sequence}, err);
+}
+
+void bora_scheduler_stop(bora_scheduler *scheduler)
+{
+    if (atomic_exchange(&scheduler->stopped, true))
+        return;
+    bora_mailbox_send(scheduler->inbox, &scheduler->stop.mail);
+    atomic_store(&scheduler->give_up, true);
+}
+
+void bora_scheduler_free(bora_scheduler *scheduler)
+{
+    if (!scheduler)
+        return;
+    if (scheduler->started) {
+        bora_scheduler_stop(scheduler);
+        bora_mailbox_send(scheduler->inbox, &scheduler->quit.mail);
+        (void)pthread_join(scheduler->thread, NULL);
+    }
+    bora_mailbox_free(scheduler->inbox);
+    bora_sampler_free(scheduler->sampler);
+    bora_free(scheduler->logits);
+    bora_free(scheduler->rows);
+    bora_free(scheduler->parts);
+    bora_free(scheduler->in_step);
+    bora_free(scheduler->kept);
+    (void)pthread_mutex_destroy(&scheduler->stats_lock);
+    bora_free(scheduler);
+}
+
+void bora_scheduler_stats_get(bora_scheduler *scheduler, bora_scheduler_stats *ret_stats)
+{
+    (void)pthread_mutex_lock(&scheduler->stats_lock);
+    *ret_stats = scheduler->stats;
+    (void)pthread_mutex_unlock(&scheduler->stats_lock);
+}

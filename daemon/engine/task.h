@@ -1,0 +1,42 @@
+/* A task: one generation in execution. Turns sampled tokens into events and decides when the answer ends. Engine thread. */
+#ifndef BORA_ENGINE_TASK_H
+#define BORA_ENGINE_TASK_H
+
+#include "engine/scheduler.h"
+
+typedef struct bora_task {
+    struct bora_task *next;
+    bora_generation *generation; /* owned */
+    bora_sequence *sequence;     /* owned while the task lives */
+    bora_mailbox *events;        /* borrowed */
+    bora_decoder decoder;
+    bora_tokens tokens;          /* prompt history and what was generated */
+    size_t n_start;              /* tokens that were in the cache when it began */
+    size_t n_prompt_end;         /* tokens of history and prompt */
+    bora_text answer;
+    size_t n_sent;               /* bytes of the answer that went out */
+    bool replaced_pages;
+    uint64_t submitted_ns, started_ns, prefilled_ns;
+    uint64_t max_positions;
+    uint32_t n_classes;
+} bora_task;
+
+uint64_t bora_task_now_ns(void);
+
+/* Takes the generation: opens or restores its sequence and announces it (STARTED). On an error nothing is taken. */
+bora_status bora_task_new(bora_generation *generation, bora_pipeline *pipeline, bora_mailbox *events,
+                          const bora_log *log, bora_task **ret_task, bora_error *err);
+/* Tokens that are in the history and not in the cache: 1 when decoding. */
+size_t bora_task_n_left(const bora_task *task);
+bool bora_task_is_decoding(const bora_task *task);
+/* A chunk of the prompt was run. */
+bora_status bora_task_progress(bora_task *task, bora_error *err);
+/* logits [vocab_size] after the last token: chooses the next one. *ret_reason: 0 to go on, or BORA_REASON_*. */
+bora_status bora_task_take(bora_task *task, bora_sampler *sampler, const float *logits, int *ret_reason,
+                           bora_error *err);
+/* Sends DONE and frees the task. *ret_sequence: the sequence that was handed out, or NULL. status, error: for
+ * REASON_ERROR. */
+void bora_task_finish(bora_task *task, int reason, bora_status status, const bora_error *error,
+                      bora_sequence **ret_sequence);
+
+#endif
