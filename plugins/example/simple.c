@@ -1,5 +1,5 @@
-/* attention-simple: the smallest working plugin. One pass per head ("online softmax"): the sums so far are scaled down
- * whenever a larger score turns up, so that the scores need no memory. Keys and values in f32 only. */
+/* attention-simple: the smallest working plugin. One pass over the keys of each head keeps a running weighted mean of
+ * the values ("online softmax"), so that the scores need no memory. Keys and values in f32 only. */
 #include <bora/plugin.h>
 #include <math.h>
 
@@ -8,14 +8,13 @@ struct bora_attention {
     bora_attention_shape shape;
 };
 
-static bora_status create(const bora_host *host, const bora_attention_shape *shape, bora_attention **to,
-                          bora_error *err)
+static bora_status create(const bora_host *host, const bora_attention_shape *shape, bora_attention **ret, bora_error *e)
 {
     bora_attention *self = host->alloc(host, sizeof *self);
     if (!self)
-        return bora_fail(err, BORA_E_NOMEM, "simple");
+        return bora_fail(e, BORA_E_NOMEM, "simple: no memory");
     *self = (bora_attention){.host = host, .shape = *shape};
-    *to = self;
+    *ret = self;
     return BORA_OK;
 }
 
@@ -25,36 +24,30 @@ static void destroy(bora_attention *self)
         self->host->free(self->host, self);
 }
 
-static bora_status attend(bora_attention *self, uint32_t n_seqs, const bora_attention_seq *seqs, bora_error *err)
+static bora_status attend(bora_attention *self, uint32_t n_seqs, const bora_attention_seq *seqs, bora_error *e)
 {
-    (void)err; /* nothing here can fail */
     const uint32_t n_heads = self->shape.n_heads, dim = self->shape.head_dim, group = n_heads / self->shape.n_kv_heads;
     for (const bora_attention_seq *seq = seqs; seq < seqs + n_seqs; seq++)
-        for (uint64_t head = 0; head < (uint64_t)seq->n * n_heads; head++) { /* of all rows */
-            const float *q = seq->q + head * dim;
+        for (uint64_t head = 0; head < (uint64_t)seq->n * n_heads; head++) { /* the heads of all rows */
+            const uint64_t pos = seq->first + head / n_heads, kv_head = head % n_heads / group;
             float *out = seq->out + head * dim, largest = -INFINITY, total = 0;
-            uint64_t end = seq->first + head / n_heads + 1,
-                     begin = seq->window && end > seq->window ? end - seq->window : 0;
             for (const bora_kv_span *span = seq->spans; span < seq->spans + seq->n_spans; span++)
-                for (uint64_t p = span->first; p < span->first + span->n; p++) {
-                    if (p < begin || p >= end)
-                        continue; /* it has left the window, or is yet to come */
-                    uint64_t at =
-                        (p - span->first) * span->position_stride + head % n_heads / group * span->head_stride;
+                for (uint64_t i = 0; i < span->n && span->first + i <= pos; i++) {
+                    if (seq->window && span->first + i + seq->window <= pos)
+                        continue; /* it has left the window */
+                    uint64_t at = i * span->position_stride + kv_head * span->head_stride;
                     const float *k = (const float *)span->k + at, *v = (const float *)span->v + at;
                     float score = 0, before = largest;
                     for (uint32_t d = 0; d < dim; d++)
-                        score += q[d] * k[d] / sqrtf((float)dim);
+                        score += seq->q[head * dim + d] * k[d] / sqrtf((float)dim);
                     largest = fmaxf(before, score);
-                    float scale = expf(before - largest), weight = expf(score - largest);
+                    total = total * expf(before - largest) + expf(score - largest);
+                    float share = expf(score - largest) / total; /* of this key in the mean so far; the first's is 1 */
                     for (uint32_t d = 0; d < dim; d++)
-                        out[d] = (p == begin ? 0 : out[d] * scale) + weight * v[d];
-                    total = total * scale + weight;
+                        out[d] = share < 1 ? out[d] + share * (v[d] - out[d]) : v[d];
                 }
-            for (uint32_t d = 0; d < dim; d++)
-                out[d] /= total;
         }
-    return BORA_OK;
+    return (void)e, BORA_OK; /* nothing here can fail */
 }
 
 static const bora_attention_ops ops = {sizeof ops, BORA_DTYPE_BIT(BORA_DTYPE_F32), create, NULL, NULL, destroy, attend};
