@@ -247,10 +247,8 @@ bora_status bora_chat_encode_turn(bora_chat_layout layout, const bora_tokenizer 
     bora_status status = speaker_init(&s, layout, tokenizer, err);
     if (status != BORA_OK)
         return status;
-    if (system && !first)
+    if (system && !first) /* the history is append-only: it is too late */
         return bora_fail(err, BORA_E_INVAL, "a system prompt can stand before the first message only");
-    if (close_previous && first)
-        return bora_fail(err, BORA_E_INVAL, "there is no answer to close before the first message");
     size_t n_before = ids->n;
     if (first)
         status = bora_tokens_push(ids, s.bos_id, err);

@@ -41,9 +41,8 @@ bora_status bora_chat_encode(bora_chat_layout layout, const bora_tokenizer *toke
                              const bora_chat_message *messages, size_t n_messages, bora_tokens *ids, bora_error *err);
 
 /* What one user message adds to a session. first: nothing is in the session yet (BOS and, if not NULL, the system
- * prompt are added). close_previous: the history ends in an answer that was cut before EOS, which is added first.
- * Errors: UNSUPPORTED (as above), INVAL (system given though not first, close_previous though first), NOMEM. ids is
- * as before on failure. */
+ * prompt are added). close_previous: the history ends in an answer that was cut before EOS, which is added first (never with first).
+ * Errors: UNSUPPORTED (as above), INVAL (system given though not first), NOMEM. ids is as before on failure. */
 bora_status bora_chat_encode_turn(bora_chat_layout layout, const bora_tokenizer *tokenizer, bool first,
                                   bool close_previous, const char *system, const char *user, bora_tokens *ids,
                                   bora_error *err);

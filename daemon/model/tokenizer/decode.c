@@ -1,95 +1,101 @@
-/* Tokens to text, one at a time. A run of byte pieces is read as UTF-8: what is complete goes out at once, what can
- * no longer become a character goes out as U+FFFD, one per byte, and only the beginning of a character waits. Room is
- * made before anything changes, so that a push that fails has done nothing. */
-#include "model/tokenizer/tokenizer.h"
-
-#include "model/tokenizer/utf8.h"
-#include "model/tokenizer/vocabulary.h"
+/* Ids to text, as SentencePiece decodes them, sent as early as it can be known: a run of byte pieces is read as UTF-8
+ * and only bytes that may still become a character wait. A byte that is part of none becomes U+FFFD by itself. */
+#include "model/tokenizer/tokenizer_private.h"
 
 #include <string.h>
 
-#define UNKNOWN_TEXT " \xe2\x81\x87 " /* U+2047 between spaces, as SentencePiece shows unk */
-/* What the pending bytes and one more can become at most. */
-#define PENDING_TEXT_MAX (5 * (sizeof BORA_UTF8_REPLACEMENT - 1))
+#define UNKNOWN_TEXT " \xe2\x81\x87 " /* U+2047 */
 
 void bora_decoder_init(bora_decoder *decoder, const bora_tokenizer *tokenizer, bool continues)
 {
-    *decoder = (bora_decoder){
-        .tokenizer = tokenizer,
-        .at_start = !continues && (tokenizer->add_dummy_prefix || tokenizer->remove_extra_whitespaces)};
+    *decoder = (bora_decoder){.tokenizer = tokenizer, .at_start = !continues};
 }
 
-/* Room has been reserved. */
-static void text_add(bora_text *text, const char *bytes, size_t size)
+/* Room was reserved: cannot fail. */
+static void text_put(bora_text *text, const char *bytes, size_t size)
 {
-    memcpy(text->bytes + text->size, bytes, size);
-    text->size += size;
-    text->bytes[text->size] = '\0';
+    (void)bora_text_append(text, bytes, size, NULL);
 }
 
-/* Sends of the pending bytes what can be sent; all with ends, otherwise the beginning of a character stays. */
-static void pending_send(bora_decoder *decoder, bora_text *text, bool ends)
+/* Sends what the pending bytes have become; what may still grow into a character stays, unless the run ends. */
+static void pending_settle(bora_decoder *decoder, bool run_ends, bora_text *text)
 {
-    char *pending = (char *)decoder->pending;
-    size_t at = 0, n = decoder->n_pending;
-    while (at < n) {
-        int step = bora_utf8_step(pending + at, n - at);
-        if (step == BORA_UTF8_MORE && !ends)
-            break;
-        if (step > 0)
-            text_add(text, pending + at, (size_t)step);
-        else
-            text_add(text, BORA_UTF8_REPLACEMENT, sizeof BORA_UTF8_REPLACEMENT - 1);
-        at += step > 0 ? (size_t)step : 1;
+    while (decoder->n_pending > 0) {
+        const char *bytes = (const char *)decoder->pending;
+        bool partial = false;
+        size_t n = bora_utf8_char(bytes, decoder->n_pending, &partial);
+        if (partial && !run_ends)
+            return;
+        if (n > 0) {
+            text_put(text, bytes, n);
+        } else {
+            text_put(text, BORA_REPLACEMENT, BORA_REPLACEMENT_SIZE);
+            n = 1;
+        }
+        decoder->n_pending = (uint8_t)(decoder->n_pending - n);
+        memmove(decoder->pending, decoder->pending + n, decoder->n_pending);
     }
-    memmove(pending, pending + at, n - at);
-    decoder->n_pending = (uint8_t)(n - at);
+}
+
+/* A piece with its spaces put back. The one that the dummy prefix has put before the text is dropped. */
+static void piece_put(bora_decoder *decoder, const char *piece, size_t size, bora_text *text)
+{
+    const bora_tokenizer *tokenizer = decoder->tokenizer;
+    bool drop = decoder->at_start && (tokenizer->add_dummy_prefix || tokenizer->remove_extra_whitespaces);
+    for (size_t i = 0; i < size;) {
+        size_t n = 0; /* bytes up to the next space */
+        while (i + n < size && (size - i - n < BORA_SPACE_PIECE_SIZE ||
+                                memcmp(piece + i + n, BORA_SPACE_PIECE, BORA_SPACE_PIECE_SIZE) != 0))
+            n++;
+        text_put(text, piece + i, n);
+        i += n;
+        if (i < size) {
+            if (!drop || i > 0)
+                text_put(text, " ", 1);
+            i += BORA_SPACE_PIECE_SIZE;
+        }
+    }
+    /* Where spaces are squeezed, nothing but a space is still the start. */
+    bool only_space = drop && size == BORA_SPACE_PIECE_SIZE && memcmp(piece, BORA_SPACE_PIECE, size) == 0;
+    if (!only_space || !tokenizer->remove_extra_whitespaces)
+        decoder->at_start = false;
 }
 
 bora_status bora_decoder_push(bora_decoder *decoder, int32_t id, bora_text *text, bora_error *err)
 {
     const bora_tokenizer *tokenizer = decoder->tokenizer;
-    if (id < 0 || (size_t)id >= tokenizer->n_pieces)
-        return bora_fail(err, BORA_E_INVAL, "token %d of %zu", id, tokenizer->n_pieces);
-    const bora_piece *piece = &tokenizer->pieces[id];
-    bora_status status = bora_text_reserve(text, PENDING_TEXT_MAX + sizeof UNKNOWN_TEXT + piece->text_size, err);
-    if (status != BORA_OK)
-        return status;
-
-    if (piece->type == BORA_PIECE_BYTE) {
-        /* Never more than 3 wait: a fourth byte completes a character or shows that there is none. */
-        decoder->pending[decoder->n_pending++] = piece->byte;
-        pending_send(decoder, text, false);
+    size_t size = 0;
+    const char *piece = bora_tokenizer_piece(tokenizer, id, &size);
+    if (!piece)
+        return bora_fail(err, BORA_E_INVAL, "token %d, the vocabulary has %zu", id, tokenizer->n_pieces);
+    /* Everything below fits: a failure leaves decoder and text as they were. */
+    size_t most = size + sizeof UNKNOWN_TEXT + (sizeof decoder->pending + 1) * BORA_REPLACEMENT_SIZE;
+    bora_status st = bora_text_reserve(text, most, err);
+    if (st != BORA_OK)
+        return st;
+    int type = tokenizer->types[id];
+    if (type == BORA_PIECE_BYTE) {
         decoder->at_start = false;
+        decoder->pending[decoder->n_pending++] = (uint8_t)bora_piece_byte(piece, size);
+        pending_settle(decoder, false, text);
         return BORA_OK;
     }
-    pending_send(decoder, text, true);
-    if (piece->type == BORA_PIECE_CONTROL)
-        return BORA_OK;
-    if (piece->type == BORA_PIECE_UNKNOWN) {
-        text_add(text, UNKNOWN_TEXT, sizeof UNKNOWN_TEXT - 1);
+    pending_settle(decoder, true, text);
+    if (type == BORA_PIECE_UNKNOWN) {
         decoder->at_start = false;
-        return BORA_OK;
+        text_put(text, UNKNOWN_TEXT, sizeof UNKNOWN_TEXT - 1);
+    } else if (type != BORA_PIECE_CONTROL) {
+        piece_put(decoder, piece, size, text);
     }
-    const char *bytes = tokenizer->texts + piece->text_at;
-    size_t size = piece->text_size;
-    if (decoder->at_start && piece->name_size >= BORA_SPACE_MARK_SIZE &&
-        memcmp(tokenizer->names + piece->name_at, BORA_SPACE_MARK, BORA_SPACE_MARK_SIZE) == 0) {
-        bytes++;
-        size--;
-    }
-    /* Where extra spaces are removed, all pieces that are one space vanish before the first text. */
-    decoder->at_start = decoder->at_start && !size && tokenizer->remove_extra_whitespaces;
-    text_add(text, bytes, size);
     return BORA_OK;
 }
 
 bora_status bora_decoder_flush(bora_decoder *decoder, bora_text *text, bora_error *err)
 {
-    bora_status status = bora_text_reserve(text, PENDING_TEXT_MAX, err);
-    if (status == BORA_OK)
-        pending_send(decoder, text, true);
-    return status;
+    bora_status st = bora_text_reserve(text, sizeof decoder->pending * BORA_REPLACEMENT_SIZE, err);
+    if (st == BORA_OK)
+        pending_settle(decoder, true, text);
+    return st;
 }
 
 bora_status bora_tokenizer_decode(const bora_tokenizer *tokenizer, const int32_t *ids, size_t n, bora_text *text,
@@ -98,14 +104,14 @@ bora_status bora_tokenizer_decode(const bora_tokenizer *tokenizer, const int32_t
     bora_decoder decoder;
     bora_decoder_init(&decoder, tokenizer, false);
     size_t size_before = text->size;
-    bora_status status = BORA_OK;
-    for (size_t i = 0; i < n && status == BORA_OK; i++)
-        status = bora_decoder_push(&decoder, ids[i], text, err);
-    if (status == BORA_OK)
-        status = bora_decoder_flush(&decoder, text, err);
-    if (status != BORA_OK && text->bytes) {
+    bora_status st = BORA_OK;
+    for (size_t i = 0; i < n && st == BORA_OK; i++)
+        st = bora_decoder_push(&decoder, ids[i], text, err);
+    if (st == BORA_OK)
+        st = bora_decoder_flush(&decoder, text, err);
+    if (st != BORA_OK && text->bytes) {
         text->size = size_before;
         text->bytes[size_before] = '\0';
     }
-    return status;
+    return st;
 }

@@ -1,125 +1,52 @@
-/* Text to tokens, as SentencePiece's BPE does it.
+/* Text to ids: byte-pair encoding as SentencePiece does it.
  *
- *   text -> normalised bytes (dummy prefix, U+FFFD for bad bytes, a plain space for every U+2581)
- *        -> symbols (user-defined pieces first, else single characters)
- *        -> merged, always the best-scored neighbours in the whole text next, the leftmost of equals
- *        -> ids (unknown characters as their bytes, or as one unk per run)
+ *   text -> normalized -> symbols (a user-defined piece or one character each) -> merged, best score first -> ids
  *
- * Symbols tile the normalised text and are found by the offset of their first byte, so that the next one of a symbol
- * needs no link. Candidate merges wait in a binary heap; those that an earlier merge made void stay in it and are
- * recognised when they come up. */
-#include "model/tokenizer/tokenizer.h"
+ * Of all neighbours whose joined text is a piece, those with the best score merge first, of equals the leftmost.
+ * Symbols are a linked list in an array; possible merges wait in a heap, and one whose symbols have changed since is
+ * dropped when it comes up. Every symbol and every merge adds at most two possible merges, so the work is
+ * n log n and the memory about 40 bytes per byte of the longest stretch that is merged in one go: a word, if no piece
+ * has a space inside. */
+#include "model/tokenizer/tokenizer_private.h"
 
 #include "base/memory.h"
-#include "base/size.h"
-#include "model/tokenizer/utf8.h"
-#include "model/tokenizer/vocabulary.h"
 
 #include <string.h>
 
-#define TEXT_SIZE_MAX ((size_t)1 << 31)
-#define SYMBOL_NONE UINT32_MAX
+#define NO_SYMBOL UINT32_MAX
 
 typedef struct symbol {
-    uint32_t size; /* bytes; 0: no symbol begins here (any more) */
-    uint32_t prev; /* where the one before begins; SYMBOL_NONE for the first */
-    int32_t id;    /* -1: unknown */
+    uint32_t start;      /* byte of the normalized text */
+    uint32_t prev, next; /* neighbours, NO_SYMBOL at the ends */
+    uint16_t size;       /* bytes, at most BORA_PIECE_SIZE_MAX; 0: merged into the one before */
+    bool frozen;         /* a user-defined piece: never merges */
 } symbol;
 
+/* A possible merge of left with what follows it. */
 typedef struct merge {
     float score;
-    uint32_t left, right; /* where the two begin */
-    int32_t id;           /* what they become */
+    uint32_t left;
+    uint16_t size; /* bytes of both when it was found: if they have other sizes now, they have merged otherwise */
 } merge;
 
-typedef struct merge_heap {
-    merge *merges; /* [n], best first in heap order */
-    size_t n, capacity;
-} merge_heap;
-
-typedef struct encoding {
+typedef struct encoder {
     const bora_tokenizer *tokenizer;
-    char *text; /* [size] normalised */
-    size_t size;
-    symbol *symbols; /* [size] */
-    merge_heap heap;
-    uint32_t *splits; /* [n_pieces] or NULL: for unused pieces, size of the left half last merged into them */
-} encoding;
+    bora_text normalized;
+    symbol *symbols; /* [n_symbols] */
+    size_t n_symbols, symbols_capacity;
+    merge *merges; /* [n_merges] binary heap, the best first */
+    size_t n_merges, merges_capacity;
+    uint16_t *splits; /* [n_pieces], if there are unused pieces: bytes of the left part it was last made of; 0: never */
+    bool after_unknown;
+    bora_tokens *ids;
+} encoder;
 
-static void encoding_release(encoding *e)
+static void encoder_release(encoder *e)
 {
-    bora_free(e->text);
+    bora_text_release(&e->normalized);
     bora_free(e->symbols);
-    bora_free(e->heap.merges);
+    bora_free(e->merges);
     bora_free(e->splits);
-}
-
-/* ---- normalising --------------------------------------------------------------------------------------------- */
-
-static bool space_mark_at(const char *text, size_t size)
-{
-    return size >= BORA_SPACE_MARK_SIZE && memcmp(text, BORA_SPACE_MARK, BORA_SPACE_MARK_SIZE) == 0;
-}
-
-/* Upper bound of the normalised size; false if that is too large. */
-static bool normalised_size(const char *text, size_t size, size_t *ret_size)
-{
-    size_t n_bad = 0;
-    for (size_t at = 0; at < size;) {
-        int step = bora_utf8_step(text + at, size - at);
-        n_bad += step <= 0;
-        at += step > 0 ? (size_t)step : 1;
-    }
-    size_t bound = size + 1 + n_bad * (sizeof BORA_UTF8_REPLACEMENT - 2);
-    if (bound >= SYMBOL_NONE)
-        return false;
-    *ret_size = bound;
-    return true;
-}
-
-/* Runs of plain spaces shrink to one with remove_extra_whitespaces, those at the ends vanish; a space mark in the
- * text counts as a space at the end only, as in SentencePiece. */
-static bora_status text_normalise(encoding *e, const char *text, size_t size, bora_error *err)
-{
-    bool squeeze = e->tokenizer->remove_extra_whitespaces;
-    size_t at = 0, n = 0, bound;
-    while (squeeze && at < size && text[at] == ' ')
-        at++;
-    if (at == size)
-        return BORA_OK;
-    if (!normalised_size(text, size, &bound))
-        return bora_fail(err, BORA_E_LIMIT, "text of %zu bytes that are not UTF-8", size);
-    char *out = e->text = bora_alloc(bound);
-    if (!out)
-        return bora_fail(err, BORA_E_NOMEM, "text of %zu bytes", size);
-    if (e->tokenizer->add_dummy_prefix)
-        out[n++] = ' ';
-    bool after_space = false;
-    while (at < size) {
-        int step = bora_utf8_step(text + at, size - at);
-        bool space = text[at] == ' ';
-        if (space && squeeze && after_space) {
-            at++;
-            continue;
-        }
-        after_space = space;
-        if (step <= 0) {
-            memcpy(out + n, BORA_UTF8_REPLACEMENT, sizeof BORA_UTF8_REPLACEMENT - 1);
-            n += sizeof BORA_UTF8_REPLACEMENT - 1;
-            at++;
-        } else if (space_mark_at(text + at, size - at)) {
-            out[n++] = ' ';
-            at += BORA_SPACE_MARK_SIZE;
-        } else {
-            memcpy(out + n, text + at, (size_t)step);
-            n += (size_t)step;
-            at += (size_t)step;
-        }
-    }
-    while (squeeze && n && out[n - 1] == ' ')
-        n--;
-    e->size = n;
-    return BORA_OK;
 }
 
 /* ---- the heap ------------------------------------------------------------------------------------------------ */
@@ -129,199 +56,191 @@ static bool merge_before(const merge *a, const merge *b)
     return a->score > b->score || (a->score == b->score && a->left < b->left);
 }
 
-static bora_status heap_push(merge_heap *heap, merge item, bora_error *err)
+static bora_status merge_push(encoder *e, merge new_merge, bora_error *err)
 {
-    if (heap->n == heap->capacity) {
-        size_t capacity;
-        if (!bora_size_add(heap->capacity, heap->capacity / 2 + 64, &capacity))
-            return bora_fail(err, BORA_E_NOMEM, "merges");
-        merge *grown = bora_realloc(heap->merges, capacity, sizeof *grown);
-        if (!grown)
-            return bora_fail(err, BORA_E_NOMEM, "%zu merges", capacity);
-        heap->merges = grown;
-        heap->capacity = capacity;
+    void *merges = e->merges;
+    bora_status st = bora_list_grow(&merges, &e->merges_capacity, e->n_merges + 1, sizeof *e->merges, err);
+    e->merges = merges;
+    if (st != BORA_OK)
+        return st;
+    size_t hole = e->n_merges++;
+    while (hole > 0 && merge_before(&new_merge, &e->merges[(hole - 1) / 2])) {
+        e->merges[hole] = e->merges[(hole - 1) / 2];
+        hole = (hole - 1) / 2;
     }
-    size_t at = heap->n++;
-    while (at) {
-        size_t parent = (at - 1) / 2;
-        if (!merge_before(&item, &heap->merges[parent]))
-            break;
-        heap->merges[at] = heap->merges[parent];
-        at = parent;
-    }
-    heap->merges[at] = item;
+    e->merges[hole] = new_merge;
     return BORA_OK;
 }
 
-/* The heap must not be empty. */
-static merge heap_pop(merge_heap *heap)
+static merge merge_pop(encoder *e)
 {
-    merge best = heap->merges[0], last = heap->merges[--heap->n];
-    size_t at = 0;
+    merge best = e->merges[0], last = e->merges[--e->n_merges];
+    size_t hole = 0;
     for (;;) {
-        size_t child = 2 * at + 1;
-        if (child >= heap->n)
+        size_t child = 2 * hole + 1;
+        if (child >= e->n_merges)
             break;
-        if (child + 1 < heap->n && merge_before(&heap->merges[child + 1], &heap->merges[child]))
+        if (child + 1 < e->n_merges && merge_before(&e->merges[child + 1], &e->merges[child]))
             child++;
-        if (!merge_before(&heap->merges[child], &last))
+        if (!merge_before(&e->merges[child], &last))
             break;
-        heap->merges[at] = heap->merges[child];
-        at = child;
+        e->merges[hole] = e->merges[child];
+        hole = child;
     }
-    if (heap->n)
-        heap->merges[at] = last;
+    e->merges[hole] = last;
     return best;
 }
 
-/* ---- merging ------------------------------------------------------------------------------------------------- */
+/* ---- symbols ------------------------------------------------------------------------------------------------- */
 
-/* A user-defined piece is never part of a merge. */
-static bool symbol_frozen(const encoding *e, const symbol *s)
+static bora_status symbols_make(encoder *e, size_t start, size_t end, bora_error *err)
 {
-    return s->id >= 0 && e->tokenizer->pieces[s->id].type == BORA_PIECE_USER_DEFINED;
-}
-
-static bora_status symbols_split(encoding *e, bora_error *err)
-{
-    e->symbols = bora_calloc(e->size, sizeof *e->symbols);
-    if (!e->symbols)
-        return bora_fail(err, BORA_E_NOMEM, "text of %zu bytes", e->size);
-    uint32_t prev = SYMBOL_NONE;
-    for (size_t at = 0; at < e->size;) {
-        const char *text = e->text + at;
-        int32_t id = bora_tokenizer_find_user(e->tokenizer, text, e->size - at);
-        uint32_t size;
-        if (id >= 0) {
-            size = e->tokenizer->pieces[id].text_size;
-        } else {
-            size = (uint32_t)bora_utf8_step(text, e->size - at); /* well-formed: it was normalised */
-            id = bora_tokenizer_find(e->tokenizer, text, size);
-        }
-        e->symbols[at] = (symbol){.size = size, .prev = prev, .id = id};
-        prev = (uint32_t)at;
+    e->n_symbols = 0;
+    for (size_t at = start; at < end;) {
+        void *symbols = e->symbols;
+        bora_status st = bora_list_grow(&symbols, &e->symbols_capacity, e->n_symbols + 1, sizeof *e->symbols, err);
+        e->symbols = symbols;
+        if (st != BORA_OK)
+            return st;
+        const char *text = e->normalized.bytes + at;
+        size_t size = bora_tokenizer_match_user(e->tokenizer, text, end - at);
+        bool frozen = size > 0;
+        if (!frozen)
+            size = bora_utf8_char(text, end - at, NULL); /* never 0: normalized text is well-formed */
+        uint32_t i = (uint32_t)e->n_symbols++;
+        e->symbols[i] = (symbol){.start = (uint32_t)at, .prev = i - 1, .next = i + 1, .size = (uint16_t)size,
+                                 .frozen = frozen};
         at += size;
     }
+    e->symbols[0].prev = NO_SYMBOL;
+    e->symbols[e->n_symbols - 1].next = NO_SYMBOL;
     return BORA_OK;
 }
 
-/* Puts the merge of the symbols at left and right on the heap, if there is a piece for it. */
-static bora_status merge_consider(encoding *e, uint32_t left, uint32_t right, bora_error *err)
+/* Puts the pair on the heap if its text is a piece. */
+static bora_status pair_offer(encoder *e, uint32_t left, uint32_t right, bora_error *err)
 {
-    const symbol *l = &e->symbols[left], *r = &e->symbols[right];
-    if (symbol_frozen(e, l) || symbol_frozen(e, r))
+    if (left == NO_SYMBOL || right == NO_SYMBOL || e->symbols[left].frozen || e->symbols[right].frozen)
         return BORA_OK;
-    int32_t id = bora_tokenizer_find(e->tokenizer, e->text + left, (size_t)l->size + r->size);
+    const bora_tokenizer *tokenizer = e->tokenizer;
+    size_t size = (size_t)e->symbols[left].size + e->symbols[right].size;
+    if (size > tokenizer->text_piece_size_max)
+        return BORA_OK;
+    int32_t id = bora_tokenizer_find(tokenizer, false, e->normalized.bytes + e->symbols[left].start, size);
     if (id < 0)
         return BORA_OK;
-    const bora_piece *piece = &e->tokenizer->pieces[id];
-    if (piece->type == BORA_PIECE_UNUSED)
-        e->splits[id] = l->size;
-    return heap_push(&e->heap, (merge){.score = piece->score, .left = left, .right = right, .id = id}, err);
+    if (tokenizer->types[id] == BORA_PIECE_UNUSED)
+        e->splits[id] = e->symbols[left].size;
+    return merge_push(e, (merge){.score = tokenizer->scores[id], .left = left, .size = (uint16_t)size}, err);
 }
 
-static bora_status symbols_merge(encoding *e, bora_error *err)
+static bora_status symbols_merge(encoder *e, bora_error *err)
 {
-    if (e->tokenizer->has_unused) {
-        e->splits = bora_calloc(e->tokenizer->n_pieces, sizeof *e->splits);
-        if (!e->splits)
-            return bora_fail(err, BORA_E_NOMEM, "unused pieces");
-    }
-    for (size_t at = e->symbols[0].size; at < e->size; at += e->symbols[at].size) {
-        bora_status status = merge_consider(e, e->symbols[at].prev, (uint32_t)at, err);
-        if (status != BORA_OK)
-            return status;
-    }
-    while (e->heap.n) {
-        merge best = heap_pop(&e->heap);
-        symbol *left = &e->symbols[best.left], *right = &e->symbols[best.right];
-        uint32_t size = e->tokenizer->pieces[best.id].text_size;
-        if (!left->size || !right->size || left->size + right->size != size)
-            continue; /* one of the two has become part of something else */
+    bora_status st = BORA_OK;
+    e->n_merges = 0;
+    for (uint32_t i = 1; i < e->n_symbols && st == BORA_OK; i++)
+        st = pair_offer(e, i - 1, i, err);
+    while (e->n_merges > 0 && st == BORA_OK) {
+        merge best = merge_pop(e);
+        symbol *left = &e->symbols[best.left];
+        if (left->size == 0 || left->next == NO_SYMBOL)
+            continue;
+        symbol *right = &e->symbols[left->next];
+        if (left->size + right->size != best.size)
+            continue;
+        left->size = best.size;
         right->size = 0;
-        left->size = size;
-        left->id = best.id;
-        bora_status status = BORA_OK;
-        if (left->prev != SYMBOL_NONE)
-            status = merge_consider(e, left->prev, best.left, err);
-        size_t next = (size_t)best.left + size;
-        if (next < e->size) {
-            e->symbols[next].prev = best.left;
-            if (status == BORA_OK)
-                status = merge_consider(e, best.left, (uint32_t)next, err);
-        }
-        if (status != BORA_OK)
-            return status;
+        left->next = right->next;
+        if (left->next != NO_SYMBOL)
+            e->symbols[left->next].prev = best.left;
+        st = pair_offer(e, left->prev, best.left, err);
+        if (st == BORA_OK)
+            st = pair_offer(e, best.left, left->next, err);
     }
-    return BORA_OK;
+    return st;
 }
 
 /* ---- ids ----------------------------------------------------------------------------------------------------- */
 
-/* An unused piece helps others to be merged and is taken apart again where it is left over, into the halves it was
- * last seen to be made of. */
-static void symbol_take_apart(encoding *e, size_t at)
+static bora_status unknown_emit(encoder *e, const char *text, size_t size, bora_error *err)
 {
-    symbol *s = &e->symbols[at];
-    while (s->id >= 0 && e->tokenizer->pieces[s->id].type == BORA_PIECE_UNUSED && e->splits[s->id]) {
-        uint32_t left = e->splits[s->id], right = s->size - left;
-        e->symbols[at + left] =
-            (symbol){.size = right, .id = bora_tokenizer_find(e->tokenizer, e->text + at + left, right)};
-        s->size = left;
-        s->id = bora_tokenizer_find(e->tokenizer, e->text + at, left);
+    if (!e->tokenizer->has_bytes) {
+        /* One id for a run of them. */
+        bora_status st = e->after_unknown ? BORA_OK : bora_tokens_push(e->ids, e->tokenizer->unk_id, err);
+        e->after_unknown = true;
+        return st;
     }
+    bora_status st = BORA_OK;
+    for (size_t i = 0; i < size && st == BORA_OK; i++)
+        st = bora_tokens_push(e->ids, e->tokenizer->byte_ids[(uint8_t)text[i]], err);
+    return st;
 }
 
-static bora_status bytes_emit(const bora_tokenizer *tokenizer, const char *text, size_t size, bora_tokens *ids,
-                              bora_error *err)
+/* An unused piece is replaced by what it was made of. Each level is shorter: at most BORA_PIECE_SIZE_MAX deep. */
+static bora_status text_emit(encoder *e, const char *text, size_t size, bora_error *err)
 {
-    if (size == 1 && *text == ' ') {
-        text = BORA_SPACE_MARK; /* that is how SentencePiece has it by now */
-        size = BORA_SPACE_MARK_SIZE;
+    int32_t id = bora_tokenizer_find(e->tokenizer, false, text, size);
+    if (id < 0)
+        return unknown_emit(e, text, size, err);
+    if (e->tokenizer->types[id] == BORA_PIECE_UNUSED && e->splits[id] > 0) {
+        size_t left = e->splits[id];
+        bora_status st = text_emit(e, text, left, err);
+        return st == BORA_OK ? text_emit(e, text + left, size - left, err) : st;
     }
-    bora_status status = BORA_OK;
-    for (size_t i = 0; i < size && status == BORA_OK; i++)
-        status = bora_tokens_push(ids, tokenizer->byte_ids[(uint8_t)text[i]], err);
-    return status;
+    e->after_unknown = false;
+    return bora_tokens_push(e->ids, id, err);
 }
 
-static bora_status symbols_emit(encoding *e, bora_tokens *ids, bora_error *err)
+/* Bytes from start on that are encoded by themselves: up to a space that follows something else. */
+static size_t stretch_size(const encoder *e, size_t start)
 {
-    const bora_tokenizer *tokenizer = e->tokenizer;
-    bool after_unk = false;
-    bora_status status = BORA_OK;
-    for (size_t at = 0; at < e->size && status == BORA_OK; at += e->symbols[at].size) {
-        symbol_take_apart(e, at);
-        const symbol *s = &e->symbols[at];
-        if (s->id >= 0)
-            status = bora_tokens_push(ids, s->id, err);
-        else if (tokenizer->byte_fallback)
-            status = bytes_emit(tokenizer, e->text + at, s->size, ids, err);
-        else if (!after_unk)
-            status = bora_tokens_push(ids, tokenizer->unk_id, err);
-        after_unk = s->id < 0;
+    const char *text = e->normalized.bytes + start;
+    size_t size = e->normalized.size - start;
+    if (!e->tokenizer->splits_at_spaces)
+        return size;
+    bool after_other = false;
+    for (size_t i = 0; i < size;) {
+        if (size - i >= BORA_SPACE_PIECE_SIZE && memcmp(text + i, BORA_SPACE_PIECE, BORA_SPACE_PIECE_SIZE) == 0) {
+            if (after_other)
+                return i;
+            i += BORA_SPACE_PIECE_SIZE;
+        } else {
+            after_other = true;
+            i++;
+        }
     }
-    return status;
+    return size;
+}
+
+static bora_status normalized_encode(encoder *e, bora_error *err)
+{
+    bora_status st = BORA_OK;
+    for (size_t at = 0, size; at < e->normalized.size && st == BORA_OK; at += size) {
+        size = stretch_size(e, at);
+        if ((st = symbols_make(e, at, at + size, err)) != BORA_OK || (st = symbols_merge(e, err)) != BORA_OK)
+            break;
+        for (uint32_t i = 0; i != NO_SYMBOL && st == BORA_OK; i = e->symbols[i].next)
+            st = text_emit(e, e->normalized.bytes + e->symbols[i].start, e->symbols[i].size, err);
+    }
+    return st;
 }
 
 bora_status bora_tokenizer_encode(const bora_tokenizer *tokenizer, const char *text, size_t size, bora_tokens *ids,
                                   bora_error *err)
 {
-    if (size > TEXT_SIZE_MAX)
-        return bora_fail(err, BORA_E_LIMIT, "text of %zu bytes is over %zu", size, TEXT_SIZE_MAX);
-    if (!size)
-        return BORA_OK;
-    BORA_CLEANUP(encoding_release) encoding e = {.tokenizer = tokenizer};
-    bora_status status = text_normalise(&e, text, size, err);
-    if (status != BORA_OK || !e.size)
-        return status;
+    if (size > BORA_TEXT_SIZE_MAX)
+        return bora_fail(err, BORA_E_LIMIT, "text of %zu bytes, at most %zu can be encoded", size, BORA_TEXT_SIZE_MAX);
+    BORA_CLEANUP(encoder_release) encoder e = {.tokenizer = tokenizer, .ids = ids};
+    if (tokenizer->has_unused) {
+        e.splits = bora_calloc(tokenizer->n_pieces, sizeof *e.splits);
+        if (!e.splits)
+            return bora_fail(err, BORA_E_NOMEM, "encoding with %zu pieces", tokenizer->n_pieces);
+    }
     size_t n_before = ids->n;
-    status = symbols_split(&e, err);
-    if (status == BORA_OK)
-        status = symbols_merge(&e, err);
-    if (status == BORA_OK)
-        status = symbols_emit(&e, ids, err);
-    if (status != BORA_OK)
+    bora_status st = bora_tokenizer_normalize(tokenizer, text, size, &e.normalized, err);
+    if (st == BORA_OK)
+        st = normalized_encode(&e, err);
+    if (st != BORA_OK)
         ids->n = n_before;
-    return status;
+    return st;
 }

@@ -1,92 +1,81 @@
-/* The vocabulary: copies and checks the arrays it is made from, and answers who is called what. Everything that
- * encoding and decoding rely on is checked here once: pieces are well-formed UTF-8, unique, of bounded size, byte
- * pieces complete, and any character can be encoded. */
-#include "model/tokenizer/tokenizer.h"
+/* The vocabulary: checked and copied once, then only looked up. Pieces lie one after the other in one block; a hash
+ * table finds them by text. Pieces that text can become and reserved ones (control, byte, unknown) may be spelled
+ * alike, so the table keeps the two apart: that is what makes it impossible to type a control token. */
+#include "model/tokenizer/tokenizer_private.h"
 
 #include "base/memory.h"
 #include "base/size.h"
 #include "model/hparams.h"
-#include "model/tokenizer/utf8.h"
-#include "model/tokenizer/vocabulary.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
-static void tokenizer_freep(bora_tokenizer **tokenizer)
+static bool type_is_reserved(int type)
 {
-    bora_tokenizer_free(*tokenizer);
+    return type == BORA_PIECE_UNKNOWN || type == BORA_PIECE_CONTROL || type == BORA_PIECE_BYTE;
 }
 
-void bora_tokenizer_free(bora_tokenizer *tokenizer)
+static const char *piece_of(const bora_tokenizer *tokenizer, size_t id, size_t *ret_size)
 {
-    if (!tokenizer)
-        return;
-    bora_free(tokenizer->pieces);
-    bora_free(tokenizer->names);
-    bora_free(tokenizer->texts);
-    bora_free(tokenizer->by_text.slots);
-    bora_free(tokenizer->by_name.slots);
-    bora_free(tokenizer->user_pieces);
-    bora_free(tokenizer);
+    *ret_size = tokenizer->starts[id + 1] - tokenizer->starts[id];
+    return tokenizer->bytes + tokenizer->starts[id];
 }
 
-/* ---- look-ups ------------------------------------------------------------------------------------------------ */
-
-static const char *piece_key(const bora_tokenizer *tokenizer, const bora_piece_index *index, int32_t id,
-                             uint32_t *ret_size)
+static int hex_digit(char c)
 {
-    const bora_piece *piece = &tokenizer->pieces[id];
-    bool by_name = index == &tokenizer->by_name;
-    *ret_size = by_name ? piece->name_size : piece->text_size;
-    return by_name ? tokenizer->names + piece->name_at : tokenizer->texts + piece->text_at;
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-static uint32_t key_hash(const char *key, size_t size)
+int bora_piece_byte(const char *bytes, size_t size)
 {
-    return (uint32_t)XXH3_64bits(key, size);
+    if (size != 6 || memcmp(bytes, "<0x", 3) != 0 || bytes[5] != '>')
+        return -1;
+    int high = hex_digit(bytes[3]), low = hex_digit(bytes[4]);
+    return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-/* The slot that holds key, or the empty one where it belongs. */
-static struct bora_piece_slot *index_slot(const bora_tokenizer *tokenizer, const bora_piece_index *index,
-                                          const char *key, size_t size, uint32_t hash)
+/* ---- finding ------------------------------------------------------------------------------------------------- */
+
+/* The slot of the piece, or the empty one where it belongs. There always is an empty one. */
+static bora_piece_slot *slot_find(const bora_tokenizer *tokenizer, bool reserved, const char *bytes, size_t size,
+                                  uint32_t *ret_tag)
 {
-    for (uint32_t at = hash & index->mask;; at = (at + 1) & index->mask) {
-        struct bora_piece_slot *slot = &index->slots[at];
-        if (slot->id < 0)
+    uint64_t hash = XXH3_64bits_withSeed(bytes, size, reserved);
+    uint32_t tag = (uint32_t)hash;
+    *ret_tag = tag;
+    for (size_t i = hash >> 32;; i++) {
+        bora_piece_slot *slot = &tokenizer->slots[i & (tokenizer->n_slots - 1)];
+        if (slot->id == 0)
             return slot;
-        if (slot->hash != hash)
+        if (slot->tag != tag || type_is_reserved(tokenizer->types[slot->id - 1]) != reserved)
             continue;
-        uint32_t other_size;
-        const char *other = piece_key(tokenizer, index, slot->id, &other_size);
-        if (other_size == size && memcmp(other, key, size) == 0)
+        size_t other_size;
+        const char *other = piece_of(tokenizer, slot->id - 1, &other_size);
+        if (other_size == size && memcmp(other, bytes, size) == 0)
             return slot;
     }
 }
 
-int32_t bora_tokenizer_find(const bora_tokenizer *tokenizer, const char *text, size_t size)
+int32_t bora_tokenizer_find(const bora_tokenizer *tokenizer, bool reserved, const char *bytes, size_t size)
 {
-    if (size > tokenizer->text_size_max)
-        return -1;
-    return index_slot(tokenizer, &tokenizer->by_text, text, size, key_hash(text, size))->id;
+    uint32_t tag;
+    return (int32_t)slot_find(tokenizer, reserved, bytes, size, &tag)->id - 1;
 }
 
-int32_t bora_tokenizer_control(const bora_tokenizer *tokenizer, const char *text)
+/* The byte of a piece at depth; -1 at its end, so that a prefix sorts before what it begins. */
+static int user_byte(const bora_piece_span *piece, size_t depth)
 {
-    size_t size = strlen(text);
-    int32_t id = index_slot(tokenizer, &tokenizer->by_name, text, size, key_hash(text, size))->id;
-    return id >= 0 && tokenizer->pieces[id].type == BORA_PIECE_CONTROL ? id : -1;
+    return depth < piece->size ? (uint8_t)piece->bytes[depth] : -1;
 }
 
-/* First of the pieces [low, high), which agree in their first depth bytes and are all longer, whose next byte is
- * >= byte (or > byte with after). */
-static size_t user_bound(const bora_user_piece *pieces, size_t low, size_t high, size_t depth, uint8_t byte, bool after)
+/* First of low .. high-1 whose byte at depth is at least min; high if there is none. */
+static size_t user_bound(const bora_tokenizer *tokenizer, size_t low, size_t high, size_t depth, int min)
 {
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        uint8_t found = (uint8_t)pieces[middle].text[depth];
-        if (found < byte || (after && found == byte))
+        if (user_byte(&tokenizer->user_pieces[middle], depth) < min)
             low = middle + 1;
         else
             high = middle;
@@ -94,20 +83,238 @@ static size_t user_bound(const bora_user_piece *pieces, size_t low, size_t high,
     return low;
 }
 
-int32_t bora_tokenizer_find_user(const bora_tokenizer *tokenizer, const char *text, size_t size)
+size_t bora_tokenizer_match_user(const bora_tokenizer *tokenizer, const char *text, size_t size)
 {
-    const bora_user_piece *pieces = tokenizer->user_pieces;
-    size_t low = 0, high = tokenizer->n_user_pieces;
-    int32_t best = -1;
-    for (size_t depth = 0; depth < size && low < high; depth++) {
-        uint8_t byte = (uint8_t)text[depth];
-        low = user_bound(pieces, low, high, depth, byte, false);
-        high = user_bound(pieces, low, high, depth, byte, true);
-        if (low < high && pieces[low].size == depth + 1)
-            best = pieces[low++].id; /* a prefix of the others sorts before them */
+    if (size == 0 || !tokenizer->user_first[(uint8_t)text[0]])
+        return 0;
+    size_t low = 0, high = tokenizer->n_user_pieces, longest = 0;
+    /* low .. high-1 begin with the first depth bytes of the text. */
+    for (size_t depth = 0; depth < size; depth++) {
+        int byte = (uint8_t)text[depth];
+        low = user_bound(tokenizer, low, high, depth, byte);
+        high = user_bound(tokenizer, low, high, depth, byte + 1);
+        if (low == high)
+            break;
+        if (tokenizer->user_pieces[low].size == depth + 1)
+            longest = depth + 1;
     }
-    return best;
+    return longest;
 }
+
+/* ---- making -------------------------------------------------------------------------------------------------- */
+
+/* Whether a space stands after something that is none. */
+static bool piece_has_inner_space(const char *bytes, size_t size)
+{
+    bool after_other = false;
+    for (size_t i = 0; i < size;) {
+        if (size - i >= BORA_SPACE_PIECE_SIZE && memcmp(bytes + i, BORA_SPACE_PIECE, BORA_SPACE_PIECE_SIZE) == 0) {
+            if (after_other)
+                return true;
+            i += BORA_SPACE_PIECE_SIZE;
+        } else {
+            after_other = true;
+            i++;
+        }
+    }
+    return false;
+}
+
+static bool text_is_utf8(const char *text, size_t size)
+{
+    for (size_t i = 0, n; i < size; i += n) {
+        n = bora_utf8_char(text + i, size - i, NULL);
+        if (n == 0)
+            return false;
+    }
+    return true;
+}
+
+static bora_status id_check(const char *what, int32_t id, size_t n_pieces, bora_error *err)
+{
+    if (id < -1 || (id >= 0 && (size_t)id >= n_pieces))
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: %s is piece %d of %zu", what, id, n_pieces);
+    return BORA_OK;
+}
+
+/* Everything that can be said of one piece by itself. */
+static bora_status piece_check(const bora_vocab *vocab, size_t id, bora_error *err)
+{
+    const char *piece = vocab->pieces[id];
+    uint32_t size = vocab->piece_sizes[id];
+    int32_t type = vocab->types[id];
+    if (size < 1 || size > BORA_PIECE_SIZE_MAX)
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: piece %zu has %u bytes, expected 1 to %u", id, size,
+                         BORA_PIECE_SIZE_MAX);
+    if (type < BORA_PIECE_NORMAL || type > BORA_PIECE_BYTE)
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: piece %zu is of the unknown type %d", id, type);
+    if (isnan(vocab->scores[id]))
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: the score of piece %zu is not a number", id);
+    if (!text_is_utf8(piece, size))
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: piece %zu is not UTF-8", id);
+    if (type == BORA_PIECE_BYTE && bora_piece_byte(piece, size) < 0)
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: byte piece %zu is not spelled <0x00> to <0xFF>", id);
+    return BORA_OK;
+}
+
+static bora_status vocab_check(const bora_vocab *vocab, size_t *ret_bytes_size, bora_error *err)
+{
+    size_t n = vocab->n_pieces;
+    if (n < 1 || n > BORA_VOCAB_MAX)
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: %zu pieces, expected 1 to %u", n, BORA_VOCAB_MAX);
+    bora_status st;
+    if ((st = id_check("BOS", vocab->bos_id, n, err)) != BORA_OK ||
+        (st = id_check("EOS", vocab->eos_id, n, err)) != BORA_OK ||
+        (st = id_check("unknown", vocab->unk_id, n, err)) != BORA_OK)
+        return st;
+    size_t bytes_size = 0; /* at most BORA_VOCAB_MAX * BORA_PIECE_SIZE_MAX: fits 32 bits */
+    for (size_t id = 0; id < n; id++) {
+        if ((st = piece_check(vocab, id, err)) != BORA_OK)
+            return st;
+        bytes_size += vocab->piece_sizes[id];
+    }
+    *ret_bytes_size = bytes_size;
+    return BORA_OK;
+}
+
+static bora_status pieces_copy(bora_tokenizer *tokenizer, const bora_vocab *vocab, size_t bytes_size, bora_error *err)
+{
+    size_t n = vocab->n_pieces, n_slots = 2;
+    while (n_slots < n * 2)
+        n_slots *= 2;
+    tokenizer->n_pieces = n;
+    tokenizer->n_slots = n_slots;
+    tokenizer->bytes = bora_alloc(bytes_size);
+    tokenizer->starts = bora_calloc(n + 1, sizeof *tokenizer->starts);
+    tokenizer->scores = bora_calloc(n, sizeof *tokenizer->scores);
+    tokenizer->types = bora_calloc(n, sizeof *tokenizer->types);
+    tokenizer->slots = bora_calloc(n_slots, sizeof *tokenizer->slots);
+    if (!tokenizer->bytes || !tokenizer->starts || !tokenizer->scores || !tokenizer->types || !tokenizer->slots)
+        return bora_fail(err, BORA_E_NOMEM, "vocabulary of %zu pieces", n);
+    memcpy(tokenizer->scores, vocab->scores, n * sizeof *tokenizer->scores);
+    for (size_t id = 0; id < n; id++) {
+        memcpy(tokenizer->bytes + tokenizer->starts[id], vocab->pieces[id], vocab->piece_sizes[id]);
+        tokenizer->starts[id + 1] = tokenizer->starts[id] + vocab->piece_sizes[id];
+        tokenizer->types[id] = (uint8_t)vocab->types[id];
+    }
+    return BORA_OK;
+}
+
+static bora_status pieces_hash(bora_tokenizer *tokenizer, bora_error *err)
+{
+    for (size_t id = 0; id < tokenizer->n_pieces; id++) {
+        size_t size;
+        const char *piece = piece_of(tokenizer, id, &size);
+        uint32_t tag;
+        bora_piece_slot *slot = slot_find(tokenizer, type_is_reserved(tokenizer->types[id]), piece, size, &tag);
+        if (slot->id)
+            return bora_fail(err, BORA_E_FORMAT, "vocabulary: pieces %u and %zu are the same", slot->id - 1, id);
+        *slot = (bora_piece_slot){.tag = tag, .id = (uint32_t)id + 1};
+    }
+    return BORA_OK;
+}
+
+/* What encoding wants to know of the pieces as a whole. */
+static bora_status pieces_survey(bora_tokenizer *tokenizer, bora_error *err)
+{
+    size_t n_bytes = 0;
+    tokenizer->splits_at_spaces = true;
+    for (size_t id = 0; id < tokenizer->n_pieces; id++) {
+        size_t size;
+        const char *piece = piece_of(tokenizer, id, &size);
+        int type = tokenizer->types[id];
+        if (type == BORA_PIECE_BYTE) {
+            tokenizer->byte_ids[bora_piece_byte(piece, size)] = (int32_t)id;
+            n_bytes++;
+        } else if (type == BORA_PIECE_UNKNOWN && tokenizer->unk_id < 0) {
+            tokenizer->unk_id = (int32_t)id;
+        }
+        if (type_is_reserved(type))
+            continue;
+        if (tokenizer->text_piece_size_max < size)
+            tokenizer->text_piece_size_max = (uint32_t)size;
+        tokenizer->n_user_pieces += type == BORA_PIECE_USER_DEFINED;
+        tokenizer->has_unused |= type == BORA_PIECE_UNUSED;
+        if (piece_has_inner_space(piece, size))
+            tokenizer->splits_at_spaces = false;
+    }
+    if (n_bytes != 0 && n_bytes != 256) /* none is there twice, so 256 are all */
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: %zu of the 256 byte pieces", n_bytes);
+    tokenizer->has_bytes = n_bytes == 256;
+    if (!tokenizer->has_bytes && tokenizer->unk_id < 0)
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: neither byte pieces nor an unknown piece");
+    /* How an unused piece is taken apart depends on merges anywhere in the text. */
+    if (tokenizer->has_unused)
+        tokenizer->splits_at_spaces = false;
+    return BORA_OK;
+}
+
+static int user_compare(const void *a, const void *b)
+{
+    const bora_piece_span *left = a, *right = b;
+    int order = memcmp(left->bytes, right->bytes, left->size < right->size ? left->size : right->size);
+    return order ? order : (left->size > right->size) - (left->size < right->size);
+}
+
+static bora_status user_pieces_sort(bora_tokenizer *tokenizer, bora_error *err)
+{
+    tokenizer->user_pieces = bora_calloc(tokenizer->n_user_pieces, sizeof *tokenizer->user_pieces);
+    if (!tokenizer->user_pieces)
+        return bora_fail(err, BORA_E_NOMEM, "vocabulary with %zu user-defined pieces", tokenizer->n_user_pieces);
+    size_t n = 0;
+    for (size_t id = 0; id < tokenizer->n_pieces; id++) {
+        if (tokenizer->types[id] != BORA_PIECE_USER_DEFINED)
+            continue;
+        size_t size;
+        const char *piece = piece_of(tokenizer, id, &size);
+        tokenizer->user_pieces[n++] = (bora_piece_span){.bytes = piece, .size = (uint32_t)size};
+        tokenizer->user_first[(uint8_t)piece[0]] = true;
+    }
+    qsort(tokenizer->user_pieces, n, sizeof *tokenizer->user_pieces, user_compare);
+    return BORA_OK;
+}
+
+static void tokenizer_freep(bora_tokenizer **tokenizer)
+{
+    bora_tokenizer_free(*tokenizer);
+}
+
+bora_status bora_tokenizer_new(const bora_vocab *vocab, bora_tokenizer **ret_tokenizer, bora_error *err)
+{
+    size_t bytes_size = 0;
+    bora_status st = vocab_check(vocab, &bytes_size, err);
+    if (st != BORA_OK)
+        return st;
+    BORA_CLEANUP(tokenizer_freep) bora_tokenizer *tokenizer = bora_calloc(1, sizeof *tokenizer);
+    if (!tokenizer)
+        return bora_fail(err, BORA_E_NOMEM, "tokenizer");
+    tokenizer->bos_id = vocab->bos_id;
+    tokenizer->eos_id = vocab->eos_id;
+    tokenizer->unk_id = vocab->unk_id;
+    tokenizer->add_dummy_prefix = vocab->add_dummy_prefix;
+    tokenizer->remove_extra_whitespaces = vocab->remove_extra_whitespaces;
+    if ((st = pieces_copy(tokenizer, vocab, bytes_size, err)) != BORA_OK ||
+        (st = pieces_hash(tokenizer, err)) != BORA_OK || (st = pieces_survey(tokenizer, err)) != BORA_OK ||
+        (st = user_pieces_sort(tokenizer, err)) != BORA_OK)
+        return st;
+    *ret_tokenizer = bora_steal(&tokenizer);
+    return BORA_OK;
+}
+
+void bora_tokenizer_free(bora_tokenizer *tokenizer)
+{
+    if (!tokenizer)
+        return;
+    bora_free(tokenizer->bytes);
+    bora_free(tokenizer->starts);
+    bora_free(tokenizer->scores);
+    bora_free(tokenizer->types);
+    bora_free(tokenizer->slots);
+    bora_free(tokenizer->user_pieces);
+    bora_free(tokenizer);
+}
+
+/* ---- asking -------------------------------------------------------------------------------------------------- */
 
 size_t bora_tokenizer_n_pieces(const bora_tokenizer *tokenizer)
 {
@@ -124,247 +331,20 @@ int32_t bora_tokenizer_eos(const bora_tokenizer *tokenizer)
     return tokenizer->eos_id;
 }
 
-static const bora_piece *piece_at(const bora_tokenizer *tokenizer, int32_t id)
-{
-    return id >= 0 && (size_t)id < tokenizer->n_pieces ? &tokenizer->pieces[id] : NULL;
-}
-
 const char *bora_tokenizer_piece(const bora_tokenizer *tokenizer, int32_t id, size_t *ret_size)
 {
-    const bora_piece *piece = piece_at(tokenizer, id);
-    if (!piece)
+    if (id < 0 || (size_t)id >= tokenizer->n_pieces)
         return NULL;
-    *ret_size = piece->name_size;
-    return tokenizer->names + piece->name_at;
+    return piece_of(tokenizer, (size_t)id, ret_size);
 }
 
 int bora_tokenizer_piece_type(const bora_tokenizer *tokenizer, int32_t id)
 {
-    const bora_piece *piece = piece_at(tokenizer, id);
-    return piece ? piece->type : 0;
+    return id < 0 || (size_t)id >= tokenizer->n_pieces ? 0 : tokenizer->types[id];
 }
 
-/* ---- making one ---------------------------------------------------------------------------------------------- */
-
-static bora_status index_init(bora_piece_index *index, size_t n, bora_error *err)
+int32_t bora_tokenizer_control(const bora_tokenizer *tokenizer, const char *text)
 {
-    size_t n_slots = 16;
-    while (n_slots < 2 * n)
-        n_slots *= 2;
-    index->slots = bora_calloc(n_slots, sizeof *index->slots);
-    if (!index->slots)
-        return bora_fail(err, BORA_E_NOMEM, "index of %zu pieces", n);
-    for (size_t i = 0; i < n_slots; i++)
-        index->slots[i].id = -1;
-    index->mask = (uint32_t)(n_slots - 1);
-    return BORA_OK;
-}
-
-static bora_status index_add(const bora_tokenizer *tokenizer, bora_piece_index *index, int32_t id, bora_error *err)
-{
-    uint32_t size;
-    const char *key = piece_key(tokenizer, index, id, &size);
-    uint32_t hash = key_hash(key, size);
-    struct bora_piece_slot *slot = index_slot(tokenizer, index, key, size, hash);
-    if (slot->id >= 0)
-        return bora_fail(err, BORA_E_FORMAT, "vocabulary: pieces %d and %d are the same", slot->id, id);
-    slot->hash = hash;
-    slot->id = id;
-    return BORA_OK;
-}
-
-/* "<0x0A>" to 10; -1 for anything else. */
-static int byte_parse(const char *name, size_t size)
-{
-    if (size != 6 || memcmp(name, "<0x", 3) != 0 || name[5] != '>')
-        return -1;
-    int value = 0;
-    for (int i = 3; i < 5; i++) {
-        static const char digits[] = "0123456789ABCDEF";
-        const char *digit = memchr(digits, name[i], 16);
-        if (!digit)
-            return -1;
-        value = value * 16 + (int)(digit - digits);
-    }
-    return value;
-}
-
-static bora_status piece_check(const bora_vocab *vocab, size_t id, bora_error *err)
-{
-    const char *name = vocab->pieces[id];
-    size_t size = vocab->piece_sizes[id];
-    if (size == 0)
-        return bora_fail(err, BORA_E_FORMAT, "vocabulary: piece %zu is empty", id);
-    if (size > BORA_PIECE_SIZE_MAX)
-        return bora_fail(err, BORA_E_FORMAT, "vocabulary: piece %zu has %zu bytes, more than %u", id, size,
-                         BORA_PIECE_SIZE_MAX);
-    for (size_t at = 0; at < size;) {
-        int step = bora_utf8_step(name + at, size - at);
-        if (step <= 0)
-            return bora_fail(err, BORA_E_FORMAT, "vocabulary: piece %zu is not UTF-8", id);
-        at += (size_t)step;
-    }
-    if (isnan(vocab->scores[id]))
-        return bora_fail(err, BORA_E_FORMAT, "vocabulary: the score of piece %zu is not a number", id);
-    int32_t type = vocab->types[id];
-    if (type < BORA_PIECE_NORMAL || type > BORA_PIECE_BYTE)
-        return bora_fail(err, BORA_E_FORMAT, "vocabulary: piece %zu has type %d", id, type);
-    if (type == BORA_PIECE_BYTE && byte_parse(name, size) < 0)
-        return bora_fail(err, BORA_E_FORMAT, "vocabulary: byte piece %zu is not named like <0x0A>", id);
-    return BORA_OK;
-}
-
-/* Appends the name with spaces for space marks; its size. */
-static uint32_t text_from_name(char *text, const char *name, size_t size)
-{
-    uint32_t n = 0;
-    for (size_t at = 0; at < size;) {
-        if (size - at >= BORA_SPACE_MARK_SIZE && memcmp(name + at, BORA_SPACE_MARK, BORA_SPACE_MARK_SIZE) == 0) {
-            text[n++] = ' ';
-            at += BORA_SPACE_MARK_SIZE;
-        } else {
-            text[n++] = name[at++];
-        }
-    }
-    return n;
-}
-
-/* Checks all pieces and copies them into tokenizer->pieces, names and texts. */
-static bora_status pieces_copy(bora_tokenizer *tokenizer, const bora_vocab *vocab, bora_error *err)
-{
-    size_t total = 0; /* at most BORA_VOCAB_MAX * BORA_PIECE_SIZE_MAX: fits 32 bits */
-    for (size_t id = 0; id < vocab->n_pieces; id++) {
-        bora_status status = piece_check(vocab, id, err);
-        if (status != BORA_OK)
-            return status;
-        total += vocab->piece_sizes[id];
-    }
-    tokenizer->pieces = bora_calloc(vocab->n_pieces, sizeof *tokenizer->pieces);
-    tokenizer->names = bora_alloc(total);
-    tokenizer->texts = bora_alloc(total);
-    if (!tokenizer->pieces || !tokenizer->names || !tokenizer->texts)
-        return bora_fail(err, BORA_E_NOMEM, "vocabulary of %zu pieces", vocab->n_pieces);
-    tokenizer->n_pieces = vocab->n_pieces;
-    uint32_t name_at = 0, text_at = 0;
-    for (size_t id = 0; id < vocab->n_pieces; id++) {
-        uint32_t size = vocab->piece_sizes[id];
-        bora_piece *piece = &tokenizer->pieces[id];
-        memcpy(tokenizer->names + name_at, vocab->pieces[id], size);
-        *piece = (bora_piece){.name_at = name_at,
-                              .name_size = size,
-                              .text_at = text_at,
-                              .text_size = text_from_name(tokenizer->texts + text_at, vocab->pieces[id], size),
-                              .score = vocab->scores[id],
-                              .type = (uint8_t)vocab->types[id]};
-        name_at += size;
-        text_at += piece->text_size;
-    }
-    return BORA_OK;
-}
-
-static bora_status bytes_collect(bora_tokenizer *tokenizer, bora_error *err)
-{
-    size_t n_bytes = 0;
-    memset(tokenizer->byte_ids, -1, sizeof tokenizer->byte_ids);
-    for (size_t id = 0; id < tokenizer->n_pieces; id++) {
-        bora_piece *piece = &tokenizer->pieces[id];
-        if (piece->type != BORA_PIECE_BYTE)
-            continue;
-        piece->byte = (uint8_t)byte_parse(tokenizer->names + piece->name_at, piece->name_size);
-        tokenizer->byte_ids[piece->byte] = (int32_t)id; /* unique: names are */
-        n_bytes++;
-    }
-    if (n_bytes && n_bytes < 256)
-        return bora_fail(err, BORA_E_FORMAT, "vocabulary: %zu byte pieces of 256", n_bytes);
-    tokenizer->byte_fallback = n_bytes;
-    return BORA_OK;
-}
-
-static int user_compare(const void *a_pointer, const void *b_pointer)
-{
-    const bora_user_piece *a = a_pointer, *b = b_pointer;
-    uint32_t common = a->size < b->size ? a->size : b->size;
-    int order = memcmp(a->text, b->text, common);
-    return order ? order : (a->size > b->size) - (a->size < b->size);
-}
-
-/* Fills both indexes and the list of user-defined pieces. */
-static bora_status pieces_index(bora_tokenizer *tokenizer, bora_error *err)
-{
-    size_t n_by_text = 0, n_by_name = 0, n_user = 0;
-    for (size_t id = 0; id < tokenizer->n_pieces; id++) {
-        uint8_t type = tokenizer->pieces[id].type;
-        bool from_text = type == BORA_PIECE_NORMAL || type == BORA_PIECE_USER_DEFINED || type == BORA_PIECE_UNUSED;
-        n_by_text += from_text;
-        n_by_name += !from_text;
-        n_user += type == BORA_PIECE_USER_DEFINED;
-    }
-    bora_status status = index_init(&tokenizer->by_text, n_by_text, err);
-    if (status == BORA_OK)
-        status = index_init(&tokenizer->by_name, n_by_name, err);
-    if (status != BORA_OK)
-        return status;
-    tokenizer->user_pieces = bora_calloc(n_user, sizeof *tokenizer->user_pieces);
-    if (!tokenizer->user_pieces)
-        return bora_fail(err, BORA_E_NOMEM, "%zu user-defined pieces", n_user);
-    for (size_t id = 0; id < tokenizer->n_pieces; id++) {
-        const bora_piece *piece = &tokenizer->pieces[id];
-        bool from_text = piece->type == BORA_PIECE_NORMAL || piece->type == BORA_PIECE_USER_DEFINED ||
-                         piece->type == BORA_PIECE_UNUSED;
-        if (from_text && memchr(tokenizer->names + piece->name_at, ' ', piece->name_size))
-            continue; /* no text leads there, see vocabulary.h */
-        status = index_add(tokenizer, from_text ? &tokenizer->by_text : &tokenizer->by_name, (int32_t)id, err);
-        if (status != BORA_OK)
-            return status;
-        if (from_text && piece->text_size > tokenizer->text_size_max)
-            tokenizer->text_size_max = piece->text_size;
-        tokenizer->has_unused |= piece->type == BORA_PIECE_UNUSED;
-        if (piece->type == BORA_PIECE_USER_DEFINED)
-            tokenizer->user_pieces[tokenizer->n_user_pieces++] = (bora_user_piece){
-                .text = tokenizer->texts + piece->text_at, .size = piece->text_size, .id = (int32_t)id};
-    }
-    if (tokenizer->n_user_pieces)
-        qsort(tokenizer->user_pieces, tokenizer->n_user_pieces, sizeof *tokenizer->user_pieces, user_compare);
-    return BORA_OK;
-}
-
-static bora_status special_check(const char *name, int32_t id, size_t n_pieces, bora_error *err)
-{
-    if (id < -1 || (id >= 0 && (size_t)id >= n_pieces))
-        return bora_fail(err, BORA_E_FORMAT, "vocabulary: %s is %d of %zu pieces", name, id, n_pieces);
-    return BORA_OK;
-}
-
-bora_status bora_tokenizer_new(const bora_vocab *vocab, bora_tokenizer **ret_tokenizer, bora_error *err)
-{
-    if (vocab->n_pieces == 0 || vocab->n_pieces > BORA_VOCAB_MAX)
-        return bora_fail(err, BORA_E_FORMAT, "vocabulary: %zu pieces (1 to %u are possible)", vocab->n_pieces,
-                         BORA_VOCAB_MAX);
-    bora_status status = special_check("bos", vocab->bos_id, vocab->n_pieces, err);
-    if (status == BORA_OK)
-        status = special_check("eos", vocab->eos_id, vocab->n_pieces, err);
-    if (status == BORA_OK)
-        status = special_check("unk", vocab->unk_id, vocab->n_pieces, err);
-    if (status != BORA_OK)
-        return status;
-
-    BORA_CLEANUP(tokenizer_freep) bora_tokenizer *tokenizer = bora_calloc(1, sizeof *tokenizer);
-    if (!tokenizer)
-        return bora_fail(err, BORA_E_NOMEM, "tokenizer");
-    tokenizer->bos_id = vocab->bos_id;
-    tokenizer->eos_id = vocab->eos_id;
-    tokenizer->unk_id = vocab->unk_id;
-    tokenizer->add_dummy_prefix = vocab->add_dummy_prefix;
-    tokenizer->remove_extra_whitespaces = vocab->remove_extra_whitespaces;
-    status = pieces_copy(tokenizer, vocab, err);
-    if (status == BORA_OK)
-        status = pieces_index(tokenizer, err);
-    if (status == BORA_OK)
-        status = bytes_collect(tokenizer, err);
-    if (status != BORA_OK)
-        return status;
-    if (!tokenizer->byte_fallback && tokenizer->unk_id < 0)
-        return bora_fail(err, BORA_E_FORMAT, "vocabulary: neither byte pieces nor unk for unknown characters");
-    *ret_tokenizer = bora_steal(&tokenizer);
-    return BORA_OK;
+    int32_t id = bora_tokenizer_find(tokenizer, true, text, strlen(text));
+    return bora_tokenizer_piece_type(tokenizer, id) == BORA_PIECE_CONTROL ? id : -1;
 }

@@ -1,0 +1,229 @@
+/* bora-model: the offline tool on the engine library. Reads the command line, picks the command. */
+#include "tool/tool.h"
+
+#include "base/memory.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EXIT_FAILED 1
+#define EXIT_USAGE 2
+
+static const char usage[] =
+    "usage: bora-model COMMAND [OPTION...]\n"
+    "\n"
+    "  inspect MODEL            hyper-parameters, windows, sizes; --tensors lists the tensors too\n"
+    "  tokenize MODEL [TEXT]    ids and pieces of a text (or of standard input)\n"
+    "  eval GOLDEN.json --out DIR\n"
+    "                           run recorded runs through the engine and write what it computes\n"
+    "\n"
+    "options:\n"
+    "  --attention NAME, --cache NAME, --expert NAME, --link NAME   plugins (reference, ring, reference, thread)\n"
+    "  --plugins DIR:DIR        where plugins are (default: beside the program)\n"
+    "  --stages N               pipeline stages (1)\n"
+    "  --threads N              compute threads (one per core)\n"
+    "  --kv-type f32|f16        element type of the KV cache (eval: f32)\n"
+    "  --context N              positions a session may reach (inspect)\n"
+    "  --verbose                log what is loaded\n"
+    "  --help, --version\n";
+
+enum { OPT_OUT = 256, OPT_ATTENTION, OPT_CACHE, OPT_EXPERT, OPT_LINK, OPT_PLUGINS, OPT_STAGES, OPT_THREADS, OPT_KV_TYPE,
+       OPT_CONTEXT, OPT_TENSORS, OPT_VERBOSE, OPT_HELP, OPT_VERSION };
+
+static const struct option long_options[] = {
+    {"out", required_argument, NULL, OPT_OUT},         {"attention", required_argument, NULL, OPT_ATTENTION},
+    {"cache", required_argument, NULL, OPT_CACHE},     {"expert", required_argument, NULL, OPT_EXPERT},
+    {"link", required_argument, NULL, OPT_LINK},       {"plugins", required_argument, NULL, OPT_PLUGINS},
+    {"stages", required_argument, NULL, OPT_STAGES},   {"threads", required_argument, NULL, OPT_THREADS},
+    {"kv-type", required_argument, NULL, OPT_KV_TYPE}, {"context", required_argument, NULL, OPT_CONTEXT},
+    {"tensors", no_argument, NULL, OPT_TENSORS},       {"verbose", no_argument, NULL, OPT_VERBOSE},
+    {"help", no_argument, NULL, OPT_HELP},             {"version", no_argument, NULL, OPT_VERSION},
+    {NULL, 0, NULL, 0},
+};
+
+typedef struct arguments {
+    bora_tool_options options;
+    const char *out;
+    bool tensors, help, version;
+} arguments;
+
+static bool parse_count(const char *text, unsigned long max, unsigned long *ret_value)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    if (errno || end == text || *end || text[0] == '-' || value < 1 || value > max)
+        return false;
+    *ret_value = value;
+    return true;
+}
+
+static bool wrong(const char *option, const char *value)
+{
+    fprintf(stderr, "bora-model: %s: '%s' is not a usable value\n", option, value);
+    return false;
+}
+
+static bool parse_option(int opt, arguments *args)
+{
+    bora_pipeline_options *pipeline = &args->options.pipeline;
+    unsigned long count = 0;
+    switch (opt) {
+    case OPT_OUT:
+        args->out = optarg;
+        return true;
+    case OPT_ATTENTION:
+        pipeline->plugins[BORA_PLUGIN_ATTENTION] = optarg;
+        return true;
+    case OPT_CACHE:
+        pipeline->plugins[BORA_PLUGIN_CACHE] = optarg;
+        return true;
+    case OPT_EXPERT:
+        pipeline->plugins[BORA_PLUGIN_EXPERT] = optarg;
+        return true;
+    case OPT_LINK:
+        pipeline->plugins[BORA_PLUGIN_LINK] = optarg;
+        return true;
+    case OPT_PLUGINS:
+        pipeline->plugin_path = optarg;
+        return true;
+    case OPT_STAGES:
+        if (!parse_count(optarg, BORA_LAYERS_MAX, &count))
+            return wrong("--stages", optarg);
+        pipeline->n_stages = (uint32_t)count;
+        return true;
+    case OPT_THREADS:
+        if (!parse_count(optarg, 1024, &count))
+            return wrong("--threads", optarg);
+        pipeline->n_threads = (uint32_t)count;
+        return true;
+    case OPT_CONTEXT:
+        if (!parse_count(optarg, 1UL << 24, &count))
+            return wrong("--context", optarg);
+        pipeline->max_positions = count;
+        return true;
+    case OPT_KV_TYPE:
+        if (strcmp(optarg, "f32") != 0 && strcmp(optarg, "f16") != 0)
+            return wrong("--kv-type", optarg);
+        pipeline->kv_dtype = strcmp(optarg, "f16") == 0 ? BORA_DTYPE_F16 : BORA_DTYPE_F32;
+        return true;
+    case OPT_TENSORS:
+        args->tensors = true;
+        return true;
+    case OPT_VERBOSE:
+        ((bora_log *)(uintptr_t)args->options.log)->level = BORA_LOG_DEBUG; /* main's own */
+        return true;
+    case OPT_HELP:
+        args->help = true;
+        return true;
+    case OPT_VERSION:
+        args->version = true;
+        return true;
+    default:
+        return false; /* getopt has said why */
+    }
+}
+
+/* <folder of the program>/../lib/bora/plugins: the same in the build tree and when installed. */
+static char *default_plugin_path(void)
+{
+    char exe[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n <= 0)
+        return NULL;
+    exe[n] = '\0';
+    char *slash = strrchr(exe, '/');
+    if (!slash)
+        return NULL;
+    *slash = '\0';
+    return bora_format("%s/../lib/bora/plugins", exe);
+}
+
+static bora_status tokenize(const char *model, char **words, int n_words, const bora_tool_options *options,
+                            bora_error *err)
+{
+    BORA_CLEANUP(bora_freep) char *text = NULL;
+    size_t size = 0;
+    if (n_words > 0)
+        return bora_tool_tokenize(model, words[0], strlen(words[0]), options, err);
+    size_t capacity = 0;
+    for (;;) {
+        if (size == capacity) {
+            capacity = capacity ? capacity * 2 : 65536;
+            char *grown = bora_realloc(text, capacity, 1);
+            if (!grown)
+                return bora_fail(err, BORA_E_NOMEM, "reading standard input");
+            text = grown;
+        }
+        size_t n = fread(text + size, 1, capacity - size, stdin);
+        if (n == 0)
+            break;
+        size += n;
+    }
+    if (ferror(stdin))
+        return bora_fail(err, BORA_E_IO, "reading standard input: %s", strerror(errno));
+    return bora_tool_tokenize(model, text, size, options, err);
+}
+
+static int run_command(const arguments *args, char **words, int n_words)
+{
+    bora_error err = {{0}};
+    bora_status st;
+    if (n_words == 2 && strcmp(words[0], "inspect") == 0) {
+        st = bora_tool_inspect(words[1], args->tensors, &args->options, &err);
+    } else if ((n_words == 2 || n_words == 3) && strcmp(words[0], "tokenize") == 0) {
+        st = tokenize(words[1], words + 2, n_words - 2, &args->options, &err);
+    } else if (n_words == 2 && strcmp(words[0], "eval") == 0 && args->out) {
+        st = bora_tool_eval(words[1], args->out, &args->options, &err);
+    } else {
+        fputs(usage, stderr);
+        return EXIT_USAGE;
+    }
+    if (st == BORA_OK && fflush(stdout) != 0)
+        st = bora_fail(&err, BORA_E_IO, "writing: %s", strerror(errno));
+    if (st != BORA_OK) {
+        fprintf(stderr, "bora-model: %s\n", err.message);
+        return EXIT_FAILED;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    /* OpenBLAS reads this when a plugin loads it; the host owns the threads. */
+    (void)setenv("OPENBLAS_NUM_THREADS", "1", 1); /* only fails without memory: then nothing else works either */
+    bora_log log;
+    bora_log_init(&log, BORA_LOG_WARN);
+    BORA_CLEANUP(bora_freep) char *plugin_path = default_plugin_path();
+    arguments args = {
+        .options =
+            {
+                .log = &log,
+                .layout = BORA_CHAT_AUTO,
+                .pipeline =
+                    {
+                        .n_stages = 1,
+                        .kv_dtype = BORA_DTYPE_F32,
+                        .plugin_path = plugin_path ? plugin_path : BORA_PREFIX "/lib/bora/plugins",
+                        .plugins = {[BORA_PLUGIN_ATTENTION] = "reference",
+                                    [BORA_PLUGIN_CACHE] = "ring",
+                                    [BORA_PLUGIN_EXPERT] = "reference",
+                                    [BORA_PLUGIN_LINK] = "thread"},
+                    },
+            },
+    };
+    int opt;
+    while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+        if (!parse_option(opt, &args))
+            return EXIT_USAGE;
+    if (args.help)
+        return fputs(usage, stdout) < 0 ? EXIT_FAILED : 0;
+    if (args.version)
+        return puts("bora-model " BORA_VERSION) < 0 ? EXIT_FAILED : 0;
+    return run_command(&args, argv + optind, argc - optind);
+}

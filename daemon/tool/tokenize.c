@@ -1,0 +1,31 @@
+/* bora-model tokenize: ids and pieces of a text, one token a line. */
+#include "tool/tool.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static void modelp(bora_model **model)
+{
+    bora_model_free(*model);
+}
+
+bora_status bora_tool_tokenize(const char *path, const char *text, size_t size, const bora_tool_options *options,
+                               bora_error *err)
+{
+    BORA_CLEANUP(modelp) bora_model *model = NULL;
+    bora_model_options model_options = {.layout = options->layout};
+    bora_status st = bora_model_open(path, &model_options, options->log, &model, err);
+    if (st != BORA_OK)
+        return st;
+    const bora_tokenizer *tokenizer = bora_model_tokenizer(model);
+    BORA_CLEANUP(bora_tokens_release) bora_tokens ids = {0};
+    st = bora_tokenizer_encode(tokenizer, text, size, &ids, err);
+    if (st != BORA_OK)
+        return st;
+    for (size_t i = 0; i < ids.n; i++) {
+        size_t piece_size = 0;
+        const char *piece = bora_tokenizer_piece(tokenizer, ids.ids[i], &piece_size);
+        printf("%8" PRId32 "  %.*s\n", ids.ids[i], (int)piece_size, piece ? piece : "");
+    }
+    return BORA_OK;
+}
