@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define STAGES_MAX 64u
+
 static bora_status load_plugins(bora_pipeline *pipeline, bora_error *err)
 {
     const bora_pipeline_options *options = &pipeline->options;
@@ -71,18 +73,12 @@ static bora_status find_classes(bora_pipeline *pipeline, bora_error *err)
 static bora_status check_options(bora_pipeline *pipeline, bora_error *err)
 {
     bora_pipeline_options *options = &pipeline->options;
-    const bora_hparams *hp = pipeline->hparams;
     if (options->n_threads == 0)
         options->n_threads = pipeline->cpu.n_cores;
     if (options->n_threads > 1024)
         return bora_fail(err, BORA_E_INVAL, "%u threads: at most 1024", options->n_threads);
-    if (options->n_stages < 1 || options->n_stages > hp->n_layers)
-        return bora_fail(err, BORA_E_INVAL, "%u stages for %u layers: must be 1 .. %u", options->n_stages, hp->n_layers,
-                         hp->n_layers);
-    /* ceil(n_layers / n_stages) each, as the reference cuts: the last ones could be left with nothing. */
-    uint32_t each = (hp->n_layers + options->n_stages - 1) / options->n_stages;
-    if ((options->n_stages - 1) * each >= hp->n_layers)
-        return bora_fail(err, BORA_E_INVAL, "%u stages of %u layers leave none for the last", options->n_stages, each);
+    if (options->n_stages < 1 || options->n_stages > STAGES_MAX)
+        return bora_fail(err, BORA_E_INVAL, "%u stages: must be 1 .. %u", options->n_stages, STAGES_MAX);
     if (options->max_tokens < 1 || options->max_tokens > 65536 || options->slack < 1 || options->slack > 65536 ||
         options->max_positions < 1)
         return bora_fail(err, BORA_E_INVAL, "batch tokens and slack must be 1 .. 65536, context at least 1");
@@ -94,6 +90,7 @@ static bora_status check_options(bora_pipeline *pipeline, bora_error *err)
 static bora_status make_stages(bora_pipeline *pipeline, bora_error *err)
 {
     uint32_t n_stages = pipeline->options.n_stages, n_layers = pipeline->hparams->n_layers;
+    /* As the reference cuts: what ceil leaves for the last stages may be nothing. */
     uint32_t each = (n_layers + n_stages - 1) / n_stages;
     pipeline->stages = bora_calloc(n_stages, sizeof(bora_stage *));
     pipeline->parts = bora_calloc((size_t)n_stages * pipeline->options.max_tokens, sizeof(bora_stage_part));
@@ -105,12 +102,14 @@ static bora_status make_stages(bora_pipeline *pipeline, bora_error *err)
         return bora_fail(err, BORA_E_NOMEM, "%u stages", n_stages);
     uint32_t share = pipeline->options.n_threads / n_stages;
     for (uint32_t s = 0; s < n_stages; s++) {
-        uint32_t first = s * each;
+        uint32_t first = s * each < n_layers ? s * each : n_layers;
         bora_stage_options options = {
             .pipeline = &pipeline->options,
             .cpu = &pipeline->cpu,
             .first_layer = first,
             .n_layers = n_layers - first < each ? n_layers - first : each,
+            .is_first = s == 0,
+            .is_last = s + 1 == n_stages,
             .n_threads = share ? share : 1,
         };
         for (uint32_t kind = BORA_PLUGIN_ATTENTION; kind <= BORA_PLUGIN_LINK; kind++)
@@ -237,8 +236,9 @@ static bora_status prepare_batch(bora_pipeline *pipeline, const bora_batch *batc
                              (unsigned long long)pipeline->options.max_positions);
         for (uint32_t s = 0; s < pipeline->options.n_stages; s++) {
             bora_stage *stage = pipeline->stages[s];
-            bora_status st = bora_stage_cache_ops(stage)->reserve(bora_stage_cache(stage), part->sequence->seqs[s], end,
-                                                                  err);
+            bora_status st = BORA_OK;
+            if (bora_stage_cache(stage))
+                st = bora_stage_cache_ops(stage)->reserve(bora_stage_cache(stage), part->sequence->seqs[s], end, err);
             if (st != BORA_OK)
                 return st;
             pipeline->parts[(size_t)s * pipeline->options.max_tokens + i] = (bora_stage_part){

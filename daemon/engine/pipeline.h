@@ -20,7 +20,7 @@ typedef struct bora_sequence bora_sequence; /* one conversation's KV cache in al
 
 typedef struct bora_pipeline_options {
     uint32_t n_threads;     /* compute threads in all; 0: one per core */
-    uint32_t n_stages;      /* at least 1, at most n_layers */
+    uint32_t n_stages;      /* 1 .. 64; ceil(n_layers / n_stages) layers each, the last ones may get none */
     uint32_t max_tokens;    /* of one batch */
     uint32_t max_logits;    /* rows of one batch that want logits */
     uint32_t slack;         /* positions kept beyond the window; chunks are at most this long */

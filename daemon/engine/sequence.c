@@ -12,6 +12,8 @@ bora_status bora_sequence_open(bora_pipeline *pipeline, bora_sequence **ret_sequ
     sequence->pipeline = pipeline;
     for (uint32_t s = 0; s < n_stages; s++) {
         bora_stage *stage = pipeline->stages[s];
+        if (!bora_stage_cache(stage))
+            continue; /* no layers */
         bora_status st = bora_stage_cache_ops(stage)->seq_open(bora_stage_cache(stage), &sequence->seqs[s], err);
         if (st != BORA_OK) {
             bora_sequence_close(sequence);
@@ -28,7 +30,8 @@ void bora_sequence_close(bora_sequence *sequence)
         return;
     for (uint32_t s = 0; s < sequence->pipeline->options.n_stages; s++) {
         bora_stage *stage = sequence->pipeline->stages[s];
-        bora_stage_cache_ops(stage)->seq_close(bora_stage_cache(stage), sequence->seqs[s]);
+        if (bora_stage_cache(stage))
+            bora_stage_cache_ops(stage)->seq_close(bora_stage_cache(stage), sequence->seqs[s]);
     }
     bora_free(sequence);
 }
@@ -43,7 +46,8 @@ uint64_t bora_sequence_bytes(const bora_sequence *sequence)
     uint64_t size = 0;
     for (uint32_t s = 0; s < sequence->pipeline->options.n_stages; s++) {
         bora_stage *stage = sequence->pipeline->stages[s];
-        size += bora_stage_cache_ops(stage)->bytes(bora_stage_cache(stage), sequence->seqs[s]);
+        if (bora_stage_cache(stage))
+            size += bora_stage_cache_ops(stage)->bytes(bora_stage_cache(stage), sequence->seqs[s]);
     }
     return size;
 }
@@ -52,6 +56,8 @@ bora_status bora_sequence_truncate(bora_sequence *sequence, uint64_t end, bora_e
 {
     for (uint32_t s = 0; s < sequence->pipeline->options.n_stages; s++) {
         bora_stage *stage = sequence->pipeline->stages[s];
+        if (!bora_stage_cache(stage))
+            continue;
         bora_status st =
             bora_stage_cache_ops(stage)->truncate(bora_stage_cache(stage), sequence->seqs[s], end, err);
         if (st != BORA_OK)
@@ -194,6 +200,8 @@ static bora_status reopen(bora_sequence *sequence, bora_error *err)
 {
     for (uint32_t s = 0; s < sequence->pipeline->options.n_stages; s++) {
         bora_stage *stage = sequence->pipeline->stages[s];
+        if (!bora_stage_cache(stage))
+            continue;
         bora_cache_seq *fresh = NULL;
         bora_status st = bora_stage_cache_ops(stage)->seq_open(bora_stage_cache(stage), &fresh, err);
         if (st != BORA_OK)
@@ -216,8 +224,9 @@ bora_status bora_sequence_import(bora_sequence *sequence, uint64_t n_cached, con
                          (unsigned long long)n_cached, (unsigned long long)pipeline->options.max_positions);
     bora_status st = BORA_OK;
     for (uint32_t s = 0; st == BORA_OK && s < pipeline->options.n_stages; s++)
-        st = bora_stage_cache_ops(pipeline->stages[s])
-                 ->reserve(bora_stage_cache(pipeline->stages[s]), sequence->seqs[s], n_cached, err);
+        if (bora_stage_cache(pipeline->stages[s]))
+            st = bora_stage_cache_ops(pipeline->stages[s])
+                     ->reserve(bora_stage_cache(pipeline->stages[s]), sequence->seqs[s], n_cached, err);
     for (uint32_t c = 0; st == BORA_OK && c < pipeline->n_classes; c++)
         st = import_class(sequence, c, n_cached, pages, n_pages, err);
     if (st != BORA_OK) {

@@ -58,16 +58,6 @@ uint32_t bora_stage_n_layers(const bora_stage *stage)
     return stage->options.n_layers;
 }
 
-static bool is_first(const bora_stage *stage)
-{
-    return stage->options.first_layer == 0;
-}
-
-static bool is_last(const bora_stage *stage)
-{
-    return stage->options.first_layer + stage->options.n_layers == stage->hparams->n_layers;
-}
-
 static void *rows_alloc(size_t n_rows, size_t n_cols, size_t size)
 {
     size_t total;
@@ -109,7 +99,7 @@ static bora_status make_buffers(bora_stage *stage, bora_error *err)
         bora_dequantize(NULL, &layer->attention_norm, 0, 1, norms);
         bora_dequantize(NULL, &layer->ffn_norm, 0, 1, norms + hp->dim);
     }
-    if (is_last(stage))
+    if (stage->options.is_last)
         bora_dequantize(NULL, bora_model_norm(stage->model), 0, 1, stage->final_norm);
     return BORA_OK;
 }
@@ -215,12 +205,13 @@ bora_status bora_stage_new(const bora_model *model, const bora_stage_options *op
     for (uint32_t kind = BORA_PLUGIN_ATTENTION; st == BORA_OK && kind <= BORA_PLUGIN_EXPERT; kind++)
         st = bora_plugin_host_new(log, stage->pool, options->cpu, options->pipeline->plugin_options[kind],
                                   &stage->hosts[kind], err);
-    if (st == BORA_OK)
+    if (st == BORA_OK && options->n_layers > 0) {
         st = make_cache(stage, err);
-    if (st == BORA_OK)
-        st = make_attention(stage, err);
-    if (st == BORA_OK)
-        st = make_expert(stage, err);
+        if (st == BORA_OK)
+            st = make_attention(stage, err);
+        if (st == BORA_OK)
+            st = make_expert(stage, err);
+    }
     if (st != BORA_OK)
         return st;
     *ret_stage = bora_steal(&stage);
@@ -422,7 +413,7 @@ bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, const b
         for (uint32_t r = 0; r < parts[i].n; r++)
             stage->positions[n_tokens++] = parts[i].first + r;
 
-    if (is_first(stage)) {
+    if (stage->options.is_first) {
         for (size_t i = 0; i < n_tokens; i++)
             bora_dequantize(stage->options.cpu, bora_model_embeddings(stage->model), (uint64_t)tokens[i], 1,
                             hidden + i * hp->dim);
@@ -437,7 +428,7 @@ bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, const b
         if (st != BORA_OK)
             return st;
     }
-    if (is_last(stage))
+    if (stage->options.is_last)
         output_block(stage, parts, n_parts, trace, hidden, logits);
     return BORA_OK;
 }

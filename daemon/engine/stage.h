@@ -21,7 +21,8 @@ typedef struct bora_stage_options {
     const bora_pipeline_options *pipeline;
     const bora_plugin_library *libraries[5]; /* by kind; [0] unused */
     const bora_cpu *cpu;
-    uint32_t first_layer, n_layers;
+    uint32_t first_layer, n_layers; /* n_layers may be 0: the stage passes hidden states on */
+    bool is_first, is_last;         /* makes hidden states from tokens; makes logits */
     uint32_t n_threads;
 } bora_stage_options;
 
@@ -30,7 +31,7 @@ bora_status bora_stage_new(const bora_model *model, const bora_stage_options *op
                            bora_stage **ret_stage, bora_error *err);
 void bora_stage_free(bora_stage *stage); /* NULL is a no-op */
 
-bora_cache *bora_stage_cache(const bora_stage *stage);
+bora_cache *bora_stage_cache(const bora_stage *stage); /* NULL if the stage has no layers */
 const bora_cache_ops *bora_stage_cache_ops(const bora_stage *stage);
 uint32_t bora_stage_first_layer(const bora_stage *stage);
 uint32_t bora_stage_n_layers(const bora_stage *stage);
