@@ -96,7 +96,7 @@ $(BUILD)/lib/libbora.so.0: $(LIBBORA_A)
 reverse = $(if $(1),$(call reverse,$(wordlist 2,99,$(1))) $(firstword $(1)))
 archives_to = $(foreach layer,$(call reverse,$(1)),$(BUILD)/lib/$(layer).a)
 
-$(BUILD)/bin/borad: $(call objects_of,daemon/main.c) $(call archives_to,$(LAYERS)) $(PROTO_A)
+$(BUILD)/bin/borad: $(call objects_of,$(wildcard daemon/*.c)) $(call archives_to,$(LAYERS)) $(PROTO_A)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON)
@@ -145,7 +145,7 @@ layer_in  = $(word 3,$(subst /, ,$(1)))
 define unit_rule
 $(call test_binary,$(1)): $(call objects_of,$(1)) $(SUPPORT_OBJECTS) \
     $(call archives_to,$(call layers_to,$(call layer_in,$(1)))) \
-    $(if $(filter proto client,$(call layer_in,$(1))),$(LIBBORA_A),$(if $(filter server,$(call layer_in,$(1))),$(PROTO_A)))
+    $(if $(filter proto client,$(call layer_in,$(1))),$(LIBBORA_A),$(if $(filter server,$(call layer_in,$(1))),$(PROTO_A) $(call objects_of,$(filter-out daemon/main.c,$(wildcard daemon/*.c)))))
 	@mkdir -p $$(@D)
 	$$(call say,LD)
 	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_TEST) $(LIBS_DAEMON)
@@ -165,7 +165,7 @@ $(TESTS_INTEGRATION): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_OBJECTS
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
-include tests/tests.mk
+include tests/tests.mk $(wildcard tests/*/*.mk)
 
 # ---- the two commands, and the rest ----------------------------------------------------------------------------
 

@@ -34,10 +34,9 @@ bora_status bora_model_entries_reserve(bora_model *model, size_t n, bora_error *
     return BORA_OK;
 }
 
-/* Names appear in messages and listings: anything but visible ASCII is damage. */
-static bool name_is_sane(const char *name, size_t n)
+bool bora_name_sane(const char *name, size_t n)
 {
-    if (n == 0 || n > BORA_TENSOR_NAME_MAX)
+    if (n == 0)
         return false;
     for (size_t i = 0; i < n; i++)
         if (name[i] <= ' ' || name[i] > '~')
@@ -63,7 +62,7 @@ bora_status bora_model_entries_add(bora_model *model, const char *name, size_t n
                                    uint32_t n_dims, uint32_t dtype, const uint8_t *data, size_t rest, bora_error *err)
 {
     bora_quoted quoted = bora_quote(name, name_size);
-    if (!name_is_sane(name, name_size))
+    if (name_size > BORA_TENSOR_NAME_MAX || !bora_name_sane(name, name_size))
         return bora_fail(err, BORA_E_FORMAT, "'%s' is not a tensor name", quoted.text);
     if (n_dims < 1 || n_dims > 4)
         return bora_fail(err, BORA_E_FORMAT, "tensor '%s' has %u dimensions, expected 1 to 4", quoted.text, n_dims);

@@ -75,7 +75,7 @@ static bora_status read_windows(const bora_gguf *gguf, bora_hparams *h, bora_err
     h->windows[0] = 0;
     const bora_gguf_value *value = bora_gguf_find(gguf, key);
     if (!value || value->type != BORA_GGUF_ARRAY)
-        return bora_gguf_u32(gguf, key, false, 0, BORA_POSITIONS_MAX, &h->windows[0], err);
+        return bora_gguf_u32(gguf, key, "sliding_window", false, 0, BORA_POSITIONS_MAX, &h->windows[0], err);
     if (value->n < 1 || value->n > BORA_LAYERS_MAX)
         return bora_fail(err, BORA_E_FORMAT, "key '%s' has %zu elements, expected 1 to %u", key, value->n,
                          BORA_LAYERS_MAX);
@@ -90,7 +90,8 @@ static bora_status read_windows(const bora_gguf *gguf, bora_hparams *h, bora_err
 static bora_status read_head_dim(const bora_gguf *gguf, bora_hparams *h, bora_error *err)
 {
     uint32_t rope_dim = 0;
-    bora_status st = bora_gguf_u32(gguf, "llama.rope.dimension_count", false, 1, BORA_HEAD_DIM_MAX, &rope_dim, err);
+    bora_status st =
+        bora_gguf_u32(gguf, "llama.rope.dimension_count", "head_dim", false, 1, BORA_HEAD_DIM_MAX, &rope_dim, err);
     if (st != BORA_OK)
         return st;
     if (!rope_dim && !bora_gguf_find(gguf, "llama.attention.key_length") && h->dim % h->n_heads)
@@ -99,11 +100,12 @@ static bora_status read_head_dim(const bora_gguf *gguf, bora_hparams *h, bora_er
                          "multiple of llama.attention.head_count (%u)",
                          h->dim, h->n_heads);
     h->head_dim = rope_dim ? rope_dim : h->dim / h->n_heads;
-    st = bora_gguf_u32(gguf, "llama.attention.key_length", false, 1, BORA_HEAD_DIM_MAX, &h->head_dim, err);
+    st = bora_gguf_u32(gguf, "llama.attention.key_length", "head_dim", false, 1, BORA_HEAD_DIM_MAX, &h->head_dim, err);
     if (st != BORA_OK)
         return st;
     uint32_t value_length = h->head_dim;
-    st = bora_gguf_u32(gguf, "llama.attention.value_length", false, 1, BORA_HEAD_DIM_MAX, &value_length, err);
+    st = bora_gguf_u32(gguf, "llama.attention.value_length", "head_dim", false, 1, BORA_HEAD_DIM_MAX, &value_length,
+                       err);
     if (st != BORA_OK)
         return st;
     if (value_length != h->head_dim)
@@ -120,7 +122,8 @@ static bora_status read_head_dim(const bora_gguf *gguf, bora_hparams *h, bora_er
 static bora_status read_experts(const bora_gguf *gguf, bora_hparams *h, bora_error *err)
 {
     uint32_t n_experts = 0;
-    bora_status st = bora_gguf_u32(gguf, "llama.expert_count", false, 0, BORA_EXPERTS_MAX, &n_experts, err);
+    bora_status st =
+        bora_gguf_u32(gguf, "llama.expert_count", "n_experts", false, 0, BORA_EXPERTS_MAX, &n_experts, err);
     if (st != BORA_OK)
         return st;
     h->n_experts = h->n_experts_per_tok = 1;
@@ -129,39 +132,56 @@ static bora_status read_experts(const bora_gguf *gguf, bora_hparams *h, bora_err
     if (n_experts == 1)
         return bora_fail(err, BORA_E_UNSUPPORTED, "llama.expert_count is 1: a mixture has 2 at least");
     h->n_experts = n_experts;
-    return bora_gguf_u32(gguf, "llama.expert_used_count", true, 1, n_experts, &h->n_experts_per_tok, err);
+    return bora_gguf_u32(gguf, "llama.expert_used_count", "n_experts_per_tok", true, 1, n_experts,
+                         &h->n_experts_per_tok, err);
 }
 
 static bora_status read_hparams(const bora_gguf *gguf, bora_hparams *h, bora_error *err)
 {
     const struct {
-        const char *key;
+        const char *key, *name;
         bool required;
         uint32_t min, max;
         uint32_t *value;
     } counts[] = {
-        {"llama.block_count", true, 1, BORA_LAYERS_MAX, &h->n_layers},
-        {"llama.embedding_length", true, 1, BORA_DIM_MAX, &h->dim},
-        {"llama.feed_forward_length", true, 1, BORA_HIDDEN_DIM_MAX, &h->hidden_dim},
-        {"llama.attention.head_count", true, 1, BORA_HEADS_MAX, &h->n_heads},
-        {"llama.context_length", false, 0, BORA_POSITIONS_MAX, &h->context_length},
-        {"llama.vocab_size", false, 1, BORA_VOCAB_MAX, &h->vocab_size},
+        {"llama.block_count", "n_layers", true, 1, BORA_LAYERS_MAX, &h->n_layers},
+        {"llama.embedding_length", "dim", true, 1, BORA_DIM_MAX, &h->dim},
+        {"llama.feed_forward_length", "hidden_dim", true, 1, BORA_HIDDEN_DIM_MAX, &h->hidden_dim},
+        {"llama.attention.head_count", "n_heads", true, 1, BORA_HEADS_MAX, &h->n_heads},
+        {"llama.context_length", "context_length", false, 0, BORA_POSITIONS_MAX, &h->context_length},
+        {"llama.vocab_size", "vocab_size", false, 1, BORA_VOCAB_MAX, &h->vocab_size},
     };
     bora_status st;
     for (size_t i = 0; i < BORA_ARRAY_SIZE(counts); i++)
-        if ((st = bora_gguf_u32(gguf, counts[i].key, counts[i].required, counts[i].min, counts[i].max, counts[i].value,
-                                err)) != BORA_OK)
+        if ((st = bora_gguf_u32(gguf, counts[i].key, counts[i].name, counts[i].required, counts[i].min, counts[i].max,
+                                counts[i].value, err)) != BORA_OK)
             return st;
     h->n_kv_heads = h->n_heads;
     h->rope_theta = 10000;
-    if ((st = bora_gguf_u32(gguf, "llama.attention.head_count_kv", false, 1, h->n_heads, &h->n_kv_heads, err)) !=
-            BORA_OK ||
+    if ((st = bora_gguf_u32(gguf, "llama.attention.head_count_kv", "n_kv_heads", false, 1, h->n_heads, &h->n_kv_heads,
+                            err)) != BORA_OK ||
         (st = bora_gguf_f32(gguf, "llama.attention.layer_norm_rms_epsilon", true, &h->norm_eps, err)) != BORA_OK ||
         (st = bora_gguf_f32(gguf, "llama.rope.freq_base", false, &h->rope_theta, err)) != BORA_OK ||
         (st = read_head_dim(gguf, h, err)) != BORA_OK || (st = read_experts(gguf, h, err)) != BORA_OK ||
         (st = rope_scaling_check(gguf, err)) != BORA_OK)
         return st;
     return read_windows(gguf, h, err);
+}
+
+/* Keys that change the answers and that nothing here looks at. */
+static bora_status refuse_others(const bora_gguf *gguf, bora_error *err)
+{
+    static const char *const keys[] = {"llama.attention.sliding_window_pattern", "llama.logit_scale"};
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(keys); i++)
+        if (bora_gguf_find(gguf, keys[i]))
+            return bora_fail(err, BORA_E_UNSUPPORTED, "key '%s' asks for something this version does not compute",
+                             keys[i]);
+    uint32_t n_files = 1;
+    bora_status st = bora_gguf_u32(gguf, "split.count", "files", false, 0, UINT32_MAX, &n_files, err);
+    if (st == BORA_OK && n_files > 1)
+        st = bora_fail(err, BORA_E_UNSUPPORTED, "split.count is %u: one of several files, this build reads whole ones",
+                       n_files);
+    return st;
 }
 
 /* ---- tensors ---- */
@@ -188,8 +208,7 @@ static bora_status dtype_of(const bora_gguf_tensor *tensor, uint32_t *ret_dtype,
 {
     bora_quoted name = bora_quote(tensor->name.bytes, tensor->name.size);
     if (tensor->type >= BORA_ARRAY_SIZE(types) || !types[tensor->type].name)
-        return bora_fail(err, BORA_E_UNSUPPORTED, "tensor '%s' is of type %u, which this version cannot read",
-                         name.text, tensor->type);
+        return bora_fail(err, BORA_E_UNSUPPORTED, "tensor '%s' is of unknown type %u", name.text, tensor->type);
     if (types[tensor->type].dtype == BORA_DTYPE_COUNT)
         return bora_fail(err, BORA_E_UNSUPPORTED, "tensor '%s' is %s, which this version cannot read", name.text,
                          types[tensor->type].name);
@@ -224,7 +243,7 @@ static bora_status add_tensor(bora_model *model, const bora_gguf_tensor *tensor,
 static bora_status read_tensors(bora_model *model, bora_gguf *gguf, bora_error *err)
 {
     uint32_t alignment = 32;
-    bora_status st = bora_gguf_u32(gguf, "general.alignment", false, 0, UINT32_MAX, &alignment, err);
+    bora_status st = bora_gguf_u32(gguf, "general.alignment", "alignment", false, 0, UINT32_MAX, &alignment, err);
     if (st != BORA_OK)
         return st;
     if (alignment < 8 || alignment > 65536 || (alignment & (alignment - 1)))
@@ -257,14 +276,10 @@ static bora_status read_special(const bora_gguf *gguf, const char *key, int32_t 
                                 int32_t *ret_id, bora_error *err)
 {
     uint32_t id = (uint32_t)default_id;
-    bora_status st = bora_gguf_u32(gguf, key, false, 0, UINT32_MAX, &id, err);
+    bora_status st = bora_gguf_u32(gguf, key, "token", false, 0, UINT32_MAX, &id, err);
     if (st != BORA_OK)
         return st;
-    if (id == UINT32_MAX) { /* how files say "none" */
-        *ret_id = -1;
-        return BORA_OK;
-    }
-    if (id >= n_pieces && !bora_gguf_find(gguf, key)) {
+    if (id >= n_pieces && !bora_gguf_find(gguf, key)) { /* the default is no piece of this vocabulary */
         *ret_id = -1;
         return BORA_OK;
     }
@@ -378,7 +393,7 @@ bora_status bora_gguf_load(bora_model *model, const uint8_t *data, size_t size, 
     if ((st = architecture_check(&gguf, err)) != BORA_OK ||
         (st = bora_gguf_string(&gguf, "general.name", false, &name, err)) != BORA_OK ||
         (st = bora_model_name_set(model, name.bytes, name.size, err)) != BORA_OK ||
-        (st = read_hparams(&gguf, &model->hparams, err)) != BORA_OK ||
+        (st = refuse_others(&gguf, err)) != BORA_OK || (st = read_hparams(&gguf, &model->hparams, err)) != BORA_OK ||
         (st = read_tensors(model, &gguf, err)) != BORA_OK)
         return st;
     const bora_model_entry *embeddings = bora_model_entries_find(model, gguf_names.embeddings);

@@ -104,10 +104,12 @@ static bora_status take_array(bora_gguf *gguf, bora_gguf_value *value, const cha
 static bora_status take_value(bora_gguf *gguf, bora_gguf_value *ret_value, bora_error *err)
 {
     bora_gguf_value value = {.n = 1};
-    bora_status st = take_text(gguf, BORA_GGUF_KEY_SIZE_MAX, "a key", &value.key, err);
+    bora_status st = take_text(gguf, BORA_GGUF_KEY_SIZE_MAX, "a metadata key", &value.key, err);
     if (st != BORA_OK)
         return st;
     bora_quoted key = bora_quote(value.key.bytes, value.key.size);
+    if (!bora_name_sane(value.key.bytes, value.key.size))
+        return bora_fail(err, BORA_E_FORMAT, "'%s' is not a metadata key", key.text);
     if ((st = take(gguf, &value.type, sizeof value.type, key.text, err)) != BORA_OK)
         return st;
     if (value.type >= BORA_ARRAY_SIZE(sizes))
@@ -122,6 +124,9 @@ static bora_status take_value(bora_gguf *gguf, bora_gguf_value *ret_value, bora_
         st = truncated(gguf, key.text, err);
     if (st != BORA_OK)
         return st;
+    for (size_t i = 0; value.element_type == BORA_GGUF_BOOL && i < value.n; i++)
+        if (value.data[i] > 1)
+            return bora_fail(err, BORA_E_FORMAT, "key '%s': a bool is %u", key.text, value.data[i]);
     *ret_value = value;
     return BORA_OK;
 }
@@ -144,7 +149,7 @@ static bora_status read_header(bora_gguf *gguf, uint64_t *ret_n_values, bora_err
     if ((st = take(gguf, magic, sizeof magic, "the header", err)) != BORA_OK)
         return st;
     if (memcmp(magic, "GGUF", sizeof magic) != 0)
-        return bora_fail(err, BORA_E_FORMAT, "not a GGUF file: it starts with '%s'", bora_quote(magic, 4).text);
+        return bora_fail(err, BORA_E_FORMAT, "not a GGUF file: its magic is '%s'", bora_quote(magic, 4).text);
     if ((st = take(gguf, &gguf->version, sizeof gguf->version, "the header", err)) != BORA_OK)
         return st;
     if (gguf->version != 2 && gguf->version != 3)
@@ -156,11 +161,12 @@ static bora_status read_header(bora_gguf *gguf, uint64_t *ret_n_values, bora_err
         return st;
     /* The least a key with its value takes is 13 bytes, a tensor description 32. */
     if (n_values > left(gguf) / 13)
-        return bora_fail(err, BORA_E_FORMAT, "%" PRIu64 " metadata keys, more than the file has room for", n_values);
+        return bora_fail(err, BORA_E_FORMAT, "metadata count %" PRIu64 ", more than the file has room for", n_values);
     if (gguf->n_tensors > left(gguf) / 32)
-        return bora_fail(err, BORA_E_FORMAT, "%" PRIu64 " tensors, more than the file has room for", gguf->n_tensors);
+        return bora_fail(err, BORA_E_FORMAT, "tensor count %" PRIu64 ", more than the file has room for",
+                         gguf->n_tensors);
     if (n_values > BORA_GGUF_KEYS_MAX)
-        return bora_fail(err, BORA_E_LIMIT, "%" PRIu64 " metadata keys, at most %u are allowed", n_values,
+        return bora_fail(err, BORA_E_LIMIT, "metadata count %" PRIu64 ", at most %u are allowed", n_values,
                          BORA_GGUF_KEYS_MAX);
     *ret_n_values = n_values;
     return BORA_OK;
@@ -263,20 +269,22 @@ bool bora_gguf_element_u32(const bora_gguf_value *value, size_t i, uint32_t *ret
     return true;
 }
 
-bora_status bora_gguf_u32(const bora_gguf *gguf, const char *key, bool required, uint32_t min, uint32_t max,
-                          uint32_t *value, bora_error *err)
+bora_status bora_gguf_u32(const bora_gguf *gguf, const char *key, const char *name, bool required, uint32_t min,
+                          uint32_t max, uint32_t *value, bora_error *err)
 {
-    const bora_gguf_value *found = NULL;
-    bora_status st = find(gguf, key, required, &found, err);
-    if (st != BORA_OK || !found)
-        return st;
+    const bora_gguf_value *found = bora_gguf_find(gguf, key);
+    if (!found && !required)
+        return BORA_OK;
+    if (!found)
+        return bora_fail(err, BORA_E_FORMAT, "key '%s' (%s) is missing", key, name);
     if (!is_whole(found->type))
         return wrong_type(found, key, "a whole number", err);
     uint32_t number = 0;
     if (!bora_gguf_element_u32(found, 0, &number))
-        return bora_fail(err, BORA_E_FORMAT, "key '%s' is negative or huge, expected %u to %u", key, min, max);
+        return bora_fail(err, BORA_E_FORMAT, "key '%s' (%s) is negative or huge, expected %u to %u", key, name, min,
+                         max);
     if (number < min || number > max)
-        return bora_fail(err, BORA_E_FORMAT, "key '%s' is %u, expected %u to %u", key, number, min, max);
+        return bora_fail(err, BORA_E_FORMAT, "key '%s' (%s) is %u, expected %u to %u", key, name, number, min, max);
     *value = number;
     return BORA_OK;
 }

@@ -66,8 +66,9 @@ bora_status bora_gguf_read_tensor(bora_gguf *gguf, bora_gguf_tensor *ret_tensor,
 /* NULL if the key is not there. */
 const bora_gguf_value *bora_gguf_find(const bora_gguf *gguf, const char *key);
 /* The getters leave *value alone if the key is not there and it is not required. Errors: FORMAT, naming the key. */
-bora_status bora_gguf_u32(const bora_gguf *gguf, const char *key, bool required, uint32_t min, uint32_t max,
-                          uint32_t *value, bora_error *err);
+/* name: what the number is to us, for the message. */
+bora_status bora_gguf_u32(const bora_gguf *gguf, const char *key, const char *name, bool required, uint32_t min,
+                          uint32_t max, uint32_t *value, bora_error *err);
 bora_status bora_gguf_f32(const bora_gguf *gguf, const char *key, bool required, float *value, bora_error *err);
 bora_status bora_gguf_bool(const bora_gguf *gguf, const char *key, bool *value, bora_error *err);
 bora_status bora_gguf_string(const bora_gguf *gguf, const char *key, bool required, bora_gguf_text *value,

@@ -33,7 +33,7 @@ static bora_status counts_check(const bora_hparams *h, bora_error *err)
         {"n_experts", h->n_experts, 1, BORA_EXPERTS_MAX},
         {"n_experts_per_tok", h->n_experts_per_tok, 1, h->n_experts},
         {"context_length", h->context_length, 0, BORA_POSITIONS_MAX},
-        {"n_windows", h->n_windows, 1, BORA_LAYERS_MAX},
+        {"n_windows", h->n_windows, 1, h->n_layers},
     };
     for (size_t i = 0; i < BORA_ARRAY_SIZE(ranges); i++) {
         bora_status st = range_check(ranges[i].name, ranges[i].value, ranges[i].min, ranges[i].max, err);

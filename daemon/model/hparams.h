@@ -11,10 +11,8 @@
 #define BORA_HIDDEN_DIM_MAX 1048576u
 #define BORA_HEADS_MAX 1024u
 #define BORA_HEAD_DIM_MAX 1024u
-#define BORA_HEAD_DIM_MAX 1024u
 #define BORA_VOCAB_MAX 1048576u
 #define BORA_POSITIONS_MAX 1073741824u /* of a window and of the context */
-#define BORA_POSITIONS_MAX 1073741824u /* windows and context_length */
 
 typedef struct bora_hparams {
     uint32_t n_layers;

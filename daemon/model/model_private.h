@@ -108,5 +108,7 @@ typedef struct bora_quoted {
     char text[80];
 } bora_quoted;
 bora_quoted bora_quote(const char *text, size_t n);
+/* Names of keys and tensors appear in messages and listings: empty, or anything but visible ASCII, is damage. */
+bool bora_name_sane(const char *name, size_t n);
 
 #endif

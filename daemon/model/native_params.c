@@ -14,8 +14,9 @@ static const json_t *value_of(const json_t *object, const char *key)
     return json_is_null(value) ? NULL : value;
 }
 
-static bora_status read_u32(const json_t *object, const char *key, bool required, uint32_t min, uint32_t max,
-                            uint32_t *ret_number, bora_error *err)
+/* name: the hyper-parameter, for the message. */
+static bora_status read_u32(const json_t *object, const char *key, const char *name, bool required, uint32_t min,
+                            uint32_t max, uint32_t *ret_number, bora_error *err)
 {
     const json_t *value = value_of(object, key);
     if (!value && !required)
@@ -26,7 +27,8 @@ static bora_status read_u32(const json_t *object, const char *key, bool required
         return bora_fail(err, BORA_E_FORMAT, "key '%s' is not a whole number", key);
     json_int_t number = json_integer_value(value);
     if (number < min || number > max)
-        return bora_fail(err, BORA_E_FORMAT, "key '%s' is %lld, expected %u to %u", key, (long long)number, min, max);
+        return bora_fail(err, BORA_E_FORMAT, "key '%s' (%s) is %lld, expected %u to %u", key, name, (long long)number,
+                         min, max);
     *ret_number = (uint32_t)number;
     return BORA_OK;
 }
@@ -55,12 +57,12 @@ static bora_status read_experts(const json_t *root, bora_hparams *h, bora_error 
         return BORA_OK;
     if (!json_is_object(moe))
         return bora_fail(err, BORA_E_FORMAT, "key 'moe' is not an object");
-    bora_status st = read_u32(moe, "num_experts", true, 1, BORA_EXPERTS_MAX, &h->n_experts, err);
+    bora_status st = read_u32(moe, "num_experts", "n_experts", true, 1, BORA_EXPERTS_MAX, &h->n_experts, err);
     if (st != BORA_OK)
         return st;
     if (h->n_experts == 1)
         return bora_fail(err, BORA_E_UNSUPPORTED, "key 'num_experts' is 1: a mixture has 2 at least");
-    return read_u32(moe, "num_experts_per_tok", true, 1, h->n_experts, &h->n_experts_per_tok, err);
+    return read_u32(moe, "num_experts_per_tok", "n_experts_per_tok", true, 1, h->n_experts, &h->n_experts_per_tok, err);
 }
 
 static bora_status read_window(const char *key, const json_t *value, uint32_t *ret_window, bora_error *err)
@@ -72,8 +74,8 @@ static bora_status read_window(const char *key, const json_t *value, uint32_t *r
     if (!json_is_integer(value))
         return bora_fail(err, BORA_E_FORMAT, "key '%s' holds something that is neither a whole number nor null", key);
     json_int_t number = json_integer_value(value);
-    if (number < 0 || number > BORA_POSITIONS_MAX)
-        return bora_fail(err, BORA_E_FORMAT, "key '%s' is %lld, expected 0 to %u", key, (long long)number,
+    if (number < 1 || number > BORA_POSITIONS_MAX)
+        return bora_fail(err, BORA_E_FORMAT, "key '%s' is %lld, expected 1 to %u or null", key, (long long)number,
                          BORA_POSITIONS_MAX);
     *ret_window = (uint32_t)number;
     return BORA_OK;
@@ -109,24 +111,24 @@ static bora_status read_windows(const json_t *root, bora_hparams *h, bora_error 
 static bora_status read_counts(const json_t *root, bora_hparams *h, bora_error *err)
 {
     const struct {
-        const char *key;
+        const char *key, *name;
         bool required;
         uint32_t min, max;
         uint32_t *value;
     } counts[] = {
-        {"dim", true, 1, BORA_DIM_MAX, &h->dim},
-        {"n_layers", true, 1, BORA_LAYERS_MAX, &h->n_layers},
-        {"hidden_dim", true, 1, BORA_HIDDEN_DIM_MAX, &h->hidden_dim},
-        {"n_heads", true, 1, BORA_HEADS_MAX, &h->n_heads},
-        {"vocab_size", true, 1, BORA_VOCAB_MAX, &h->vocab_size},
-        {"head_dim", false, 2, BORA_HEAD_DIM_MAX, &h->head_dim},
-        {"n_kv_heads", false, 1, BORA_HEADS_MAX, &h->n_kv_heads},
-        {"max_seq_len", false, 1, BORA_POSITIONS_MAX, &h->context_length},
-        {"max_position_embeddings", false, 1, BORA_POSITIONS_MAX, &h->context_length},
+        {"dim", "dim", true, 1, BORA_DIM_MAX, &h->dim},
+        {"n_layers", "n_layers", true, 1, BORA_LAYERS_MAX, &h->n_layers},
+        {"hidden_dim", "hidden_dim", true, 1, BORA_HIDDEN_DIM_MAX, &h->hidden_dim},
+        {"n_heads", "n_heads", true, 1, BORA_HEADS_MAX, &h->n_heads},
+        {"vocab_size", "vocab_size", true, 1, BORA_VOCAB_MAX, &h->vocab_size},
+        {"head_dim", "head_dim", false, 2, BORA_HEAD_DIM_MAX, &h->head_dim},
+        {"n_kv_heads", "n_kv_heads", false, 1, BORA_HEADS_MAX, &h->n_kv_heads},
+        {"max_seq_len", "context_length", false, 1, BORA_POSITIONS_MAX, &h->context_length},
+        {"max_position_embeddings", "context_length", false, 1, BORA_POSITIONS_MAX, &h->context_length},
     };
     for (size_t i = 0; i < BORA_ARRAY_SIZE(counts); i++) {
-        bora_status st =
-            read_u32(root, counts[i].key, counts[i].required, counts[i].min, counts[i].max, counts[i].value, err);
+        bora_status st = read_u32(root, counts[i].key, counts[i].name, counts[i].required, counts[i].min, counts[i].max,
+                                  counts[i].value, err);
         if (st != BORA_OK)
             return st;
     }
@@ -152,10 +154,11 @@ bora_status bora_native_params(const char *text, size_t size, bora_hparams *ret_
     BORA_CLEANUP(json_freep) json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &json_err);
     if (!root)
         return bora_fail(err, json_error_code(&json_err) == json_error_out_of_memory ? BORA_E_NOMEM : BORA_E_FORMAT,
-                         "line %d: %s", json_err.line, bora_quote(json_err.text, strlen(json_err.text)).text);
+                         "not JSON: line %d: %s", json_err.line, bora_quote(json_err.text, strlen(json_err.text)).text);
     if (!json_is_object(root))
         return bora_fail(err, BORA_E_FORMAT, "not a JSON object");
-    static const char *const refused[] = {"yarn", "llama_4_scaling"}; /* other positions, other answers */
+    static const char *const refused[] = {"yarn", "rope_scaling",
+                                          "llama_4_scaling"}; /* other positions, other answers */
     for (size_t i = 0; i < BORA_ARRAY_SIZE(refused); i++)
         if (value_of(root, refused[i]))
             return bora_fail(err, BORA_E_UNSUPPORTED, "key '%s' asks for something this version does not compute",

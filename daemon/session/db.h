@@ -27,13 +27,14 @@ typedef struct bora_session_record {
     uint64_t n_tokens;
     uint64_t n_cached;  /* tokens whose keys and values are stored (pages cover what the windows need) */
     uint64_t n_messages;
+    uint64_t n_turns;   /* number that the next turn gets */
 } bora_session_record;
 
 typedef struct bora_session_message {
     uint64_t turn;      /* from 0; a user's message and its answer share it */
     char *role;         /* "user" or "assistant" */
     char *text;         /* zero-terminated UTF-8 */
-    size_t text_size;
+    size_t text_size;   /* bytes; an answer may have zero bytes in it */
     bool interrupted;
     int64_t created;    /* ms since 1970 */
 } bora_session_message;
@@ -79,7 +80,9 @@ typedef struct bora_turn {
     const char *model;          /* fingerprint */
     uint64_t turn;              /* number of the user's message */
     const char *user_text;      /* zero-terminated; NULL: only tokens and pages change */
-    const char *answer_text;    /* zero-terminated */
+    const char *answer_text;    /* [answer_size] */
+    size_t answer_size;         /* bytes */
+    const char *system;         /* not NULL: becomes the session's system prompt (its first turn brought it) */
     bool interrupted;           /* of the answer */
     int64_t user_created, answer_created; /* ms since 1970 */
     uint64_t first_token;       /* position of tokens[0]: must be what is stored now (n_tokens), else BUSY */
@@ -93,7 +96,8 @@ typedef struct bora_turn {
     bool replace_pages;         /* delete all older pages first (the whole cache was run again) */
 } bora_turn;
 
-/* One transaction. Errors: NOT_FOUND (deleted meanwhile, other owner), FULL, IO, BUSY. */
+/* One transaction. Errors: NOT_FOUND (deleted meanwhile, other owner), UNSUPPORTED (another model's session), INVAL
+ * (counts or pages that contradict each other), FULL, IO, BUSY. */
 bora_status bora_db_commit(bora_db *db, const char *owner, const bora_turn *turn, bora_error *err);
 bora_status bora_db_rename(bora_db *db, const char *owner, const char *name_or_id, const char *new_name,
                            bora_session_record *ret_record, bora_error *err);

@@ -1,0 +1,92 @@
+/* The socket's path by the same rules as the daemon, and a first knock at it. */
+#include "endpoint.h"
+
+#include "error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static const char ipc[] = "ipc://";
+
+__attribute__((format(printf, 1, 2))) static char *format_new(const char *format, ...)
+{
+    char *text = NULL;
+    va_list args;
+    va_start(args, format);
+    int size = vasprintf(&text, format, args);
+    va_end(args);
+    return size < 0 ? NULL : text;
+}
+
+char *bora_client_endpoint_resolve(const char *endpoint)
+{
+    if (!endpoint || !*endpoint)
+        return bora_client_endpoint_default();
+    return strstr(endpoint, "://") ? strdup(endpoint) : format_new("%s%s", ipc, endpoint);
+}
+
+char *bora_client_endpoint_default(void)
+{
+    const char *given = getenv("BORA_SOCKET");
+    if (given && *given)
+        return bora_client_endpoint_resolve(given);
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    if (runtime && *runtime == '/')
+        return format_new("%s%s/bora/bora.sock", ipc, runtime);
+    char user_dir[64];
+    struct stat found;
+    (void)snprintf(user_dir, sizeof user_dir, "/run/user/%lu", (unsigned long)getuid());
+    if (stat(user_dir, &found) == 0 && S_ISDIR(found.st_mode))
+        return format_new("%s%s/bora/bora.sock", ipc, user_dir);
+    return format_new("%s/tmp/bora-%lu/bora.sock", ipc, (unsigned long)getuid());
+}
+
+bora_client_status bora_client_fail_no_daemon(bora_client_error *err, const char *endpoint)
+{
+    return bora_client_fail(err, BORA_CLIENT_E_NO_DAEMON,
+                            "no daemon listens on %s; start one with: borad  (or: systemctl --user start borad.socket)",
+                            endpoint);
+}
+
+bora_client_status bora_client_endpoint_probe(const char *endpoint, bora_client_error *err)
+{
+    if (strncmp(endpoint, ipc, sizeof ipc - 1) != 0)
+        return BORA_CLIENT_OK;
+    const char *path = endpoint + sizeof ipc - 1;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t size = strlen(path);
+    if (size == 0 || size >= sizeof address.sun_path)
+        return bora_client_fail(err, BORA_CLIENT_E_INVALID, "the socket's path must have 1 to %zu bytes, '%s' has %zu",
+                                sizeof address.sun_path - 1, path, size);
+    memcpy(address.sun_path, path, size);
+    bool abstract = path[0] == '@'; /* as ZeroMQ writes the names of Linux's abstract sockets */
+    if (abstract)
+        address.sun_path[0] = '\0';
+    socklen_t address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size + (abstract ? 0 : 1));
+
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return bora_client_fail(err, BORA_CLIENT_E_IO, "cannot make a socket: %s", strerror(errno));
+    int failure = connect(fd, (const struct sockaddr *)&address, address_size) == 0 ? 0 : errno;
+    (void)close(fd); /* it was only a knock */
+    switch (failure) {
+    case 0:
+    case EAGAIN: /* somebody listens and is busy */
+    case EINPROGRESS:
+        return BORA_CLIENT_OK;
+    case ENOENT:
+    case ENOTDIR:
+    case ECONNREFUSED:
+        return bora_client_fail_no_daemon(err, endpoint);
+    default:
+        return bora_client_fail(err, BORA_CLIENT_E_IO, "cannot connect to %s: %s", endpoint, strerror(failure));
+    }
+}

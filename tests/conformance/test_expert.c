@@ -1,0 +1,531 @@
+/* Every expert plugin: the reference implementation's vectors, a naive computation in double on every weight type, and
+ * the promise of the batch-invariant ones: a token's bits do not depend on its company. */
+#include "suite.h"
+
+#define MAX_TOKENS    40u
+#define N_EXPERTS_MAX 8u
+
+typedef struct layer {
+    uint32_t n_experts, k, dim, hidden_dim;
+    bora_tensor w1[N_EXPERTS_MAX], w2[N_EXPERTS_MAX], w3[N_EXPERTS_MAX];
+} layer;
+
+typedef struct batch {
+    uint32_t n;
+    float *x;         /* [n, dim] */
+    int32_t *experts; /* [n, k] */
+    float *weights;   /* [n, k] */
+} batch;
+
+/* ---- weights ---------------------------------------------------------------------------------------------- */
+
+/* A matrix of random weights. Rows are one odd byte further apart than they need be, and begin at an odd address. */
+static bora_tensor random_tensor(uint64_t *random, uint32_t dtype, uint32_t n_rows, uint32_t n_cols)
+{
+    static const size_t block_sizes[BORA_DTYPE_COUNT] = {4, 2, 2, 34}; /* bytes of 1, 1, 1, 32 elements */
+    size_t n_blocks = dtype == BORA_DTYPE_Q8_0 ? n_cols / 32 : n_cols, block_size = block_sizes[dtype];
+    size_t row_size = n_blocks * block_size + 1;
+    unsigned char *data = bora_alloc(1 + n_rows * row_size);
+    assert_non_null(data);
+    memset(data, 0xff, 1 + n_rows * row_size);
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t b = 0; b < n_blocks; b++) {
+            unsigned char *to = data + 1 + r * row_size + b * block_size;
+            float value = ((float)(suite_random(random) >> 40) * 0x1p-23f - 1) / sqrtf((float)n_cols) * 2;
+            uint16_t half = dtype == BORA_DTYPE_BF16 ? bora_f32_to_bf16(value) : bora_f32_to_f16(value);
+            if (dtype == BORA_DTYPE_F32) {
+                memcpy(to, &value, sizeof value);
+            } else if (dtype == BORA_DTYPE_Q8_0) {
+                half = bora_f32_to_f16(fabsf(value) / 127);
+                memcpy(to, &half, sizeof half);
+                for (size_t i = 0; i < 32; i++)
+                    to[2 + i] = (unsigned char)(int8_t)((int)(suite_random(random) % 255) - 127);
+            } else {
+                memcpy(to, &half, sizeof half);
+            }
+        }
+    return (bora_tensor){.data = data + 1, .row_size = row_size, .n_rows = n_rows, .n_cols = n_cols, .dtype = dtype};
+}
+
+static bora_tensor f32_tensor(const float *values, uint32_t n_rows, uint32_t n_cols)
+{
+    return (bora_tensor){.data = values,
+                         .row_size = n_cols * sizeof *values,
+                         .n_rows = n_rows,
+                         .n_cols = n_cols,
+                         .dtype = BORA_DTYPE_F32};
+}
+
+static void layer_init(layer *ly, uint32_t dtype, uint32_t n_experts, uint32_t k, uint32_t dim, uint32_t hidden_dim,
+                       uint64_t seed)
+{
+    *ly = (layer){.n_experts = n_experts, .k = k, .dim = dim, .hidden_dim = hidden_dim};
+    for (uint32_t e = 0; e < n_experts; e++) {
+        ly->w1[e] = random_tensor(&seed, dtype, hidden_dim, dim);
+        ly->w2[e] = random_tensor(&seed, dtype, dim, hidden_dim);
+        ly->w3[e] = random_tensor(&seed, dtype, hidden_dim, dim);
+    }
+}
+
+static void tensor_release(bora_tensor *w)
+{
+    bora_free((unsigned char *)(uintptr_t)w->data - 1);
+}
+
+static void layer_release(layer *ly)
+{
+    for (uint32_t e = 0; e < ly->n_experts; e++) {
+        tensor_release(&ly->w1[e]);
+        tensor_release(&ly->w2[e]);
+        tensor_release(&ly->w3[e]);
+    }
+}
+
+/* Each token chooses k different experts, the larger weight first, as a router does. */
+static void batch_init(batch *bt, const layer *ly, uint32_t n, uint64_t seed)
+{
+    bt->n = n;
+    bt->x = suite_random_floats(&seed, (size_t)n * ly->dim);
+    float *logits = suite_random_floats(&seed, (size_t)n * ly->n_experts);
+    bt->experts = bora_alloc(n * ly->k * sizeof *bt->experts);
+    bt->weights = bora_alloc(n * ly->k * sizeof *bt->weights);
+    assert_true(bt->experts && bt->weights);
+    bora_route(n, ly->n_experts, ly->k, logits, bt->experts, bt->weights);
+    bora_free(logits);
+}
+
+static void batch_release(batch *bt)
+{
+    bora_free(bt->x);
+    bora_free(bt->experts);
+    bora_free(bt->weights);
+}
+
+/* ---- running ---------------------------------------------------------------------------------------------- */
+
+static bora_expert *create(void **state, suite_host *host, const layer *layers, uint32_t n_layers)
+{
+    const bora_expert_ops *ops = bora_plugin_expert_ops(*state);
+    bora_expert_shape shape = {
+        .struct_size = sizeof shape,
+        .n_layers = n_layers,
+        .n_experts = layers->n_experts,
+        .n_experts_per_tok = layers->k,
+        .dim = layers->dim,
+        .hidden_dim = layers->hidden_dim,
+        .max_tokens = MAX_TOKENS,
+    };
+    bora_expert *expert = NULL;
+    bora_error err = {""};
+    if (ops->create(&host->table, &shape, &expert, &err) != BORA_OK)
+        fail_msg("create: %s", err.message);
+    for (uint32_t i = 0; i < n_layers; i++) {
+        bora_expert_weights weights = {.w1 = layers[i].w1, .w2 = layers[i].w2, .w3 = layers[i].w3};
+        if (ops->prepare(expert, i, &weights, &err) != BORA_OK)
+            fail_msg("prepare: %s", err.message);
+    }
+    return expert;
+}
+
+/* Tokens first .. first+n-1 of the batch. */
+static void forward(void **state, bora_expert *expert, uint32_t index, const layer *ly, const batch *bt, uint32_t first,
+                    uint32_t n, float *y)
+{
+    bora_routing routing = {.experts = bt->experts + (size_t)first * ly->k,
+                            .weights = bt->weights + (size_t)first * ly->k};
+    bora_error err = {""};
+    memset(y, 0xff, (size_t)n * ly->dim * sizeof *y);
+    if (bora_plugin_expert_ops(*state)->forward(expert, index, n, bt->x + (size_t)first * ly->dim, y, &routing, &err) !=
+        BORA_OK)
+        fail_msg("forward: %s", err.message);
+}
+
+/* The batch in calls of at most chunk tokens. The caller's (bora_free). */
+static float *run(void **state, const layer *ly, const batch *bt, uint32_t chunk, uint32_t n_threads)
+{
+    suite_host host;
+    suite_host_init(&host, n_threads);
+    bora_expert *expert = create(state, &host, ly, 1);
+    float *y = bora_alloc((size_t)bt->n * ly->dim * sizeof *y);
+    assert_non_null(y);
+    for (uint32_t first = 0; first < bt->n; first += chunk)
+        forward(state, expert, 0, ly, bt, first, bt->n - first < chunk ? bt->n - first : chunk,
+                y + (size_t)first * ly->dim);
+    bora_plugin_expert_ops(*state)->destroy(expert);
+    suite_host_release(&host);
+    return y;
+}
+
+/* The definition, in double, on the same dequantised weights. y [n, dim]. */
+static void naive(const layer *ly, const batch *bt, float *y)
+{
+    double *hidden = bora_alloc(ly->hidden_dim * sizeof *hidden), *sums = bora_alloc(ly->dim * sizeof *sums);
+    float *row = bora_alloc((ly->dim + ly->hidden_dim) * 2 * sizeof *row);
+    assert_true(hidden && sums && row);
+    for (uint32_t t = 0; t < bt->n; t++) {
+        const float *x = bt->x + (size_t)t * ly->dim;
+        memset(sums, 0, ly->dim * sizeof *sums);
+        for (uint32_t c = 0; c < ly->k; c++) {
+            int32_t e = bt->experts[t * ly->k + c];
+            for (uint32_t r = 0; r < ly->hidden_dim; r++) {
+                double gate = 0, up = 0;
+                bora_dequantize(NULL, &ly->w1[e], r, 1, row);
+                for (uint32_t i = 0; i < ly->dim; i++)
+                    gate += (double)row[i] * (double)x[i];
+                bora_dequantize(NULL, &ly->w3[e], r, 1, row);
+                for (uint32_t i = 0; i < ly->dim; i++)
+                    up += (double)row[i] * (double)x[i];
+                hidden[r] = gate / (1 + exp(-gate)) * up;
+            }
+            for (uint32_t d = 0; d < ly->dim; d++) {
+                double sum = 0;
+                bora_dequantize(NULL, &ly->w2[e], d, 1, row);
+                for (uint32_t i = 0; i < ly->hidden_dim; i++)
+                    sum += (double)row[i] * hidden[i];
+                sums[d] += (double)bt->weights[t * ly->k + c] * sum;
+            }
+        }
+        for (uint32_t d = 0; d < ly->dim; d++)
+            y[(size_t)t * ly->dim + d] = (float)sums[d];
+    }
+    bora_free(hidden);
+    bora_free(sums);
+    bora_free(row);
+}
+
+/* ---- numbers ---------------------------------------------------------------------------------------------- */
+
+static bool takes(void **state, uint32_t dtype)
+{
+    return bora_plugin_dtypes(*state) & BORA_DTYPE_BIT(dtype);
+}
+
+static void golden_swiglu(void **state, const char *name, uint32_t dim, uint32_t hidden_dim)
+{
+    static int32_t zeros[6];
+    static float ones[6] = {1, 1, 1, 1, 1, 1};
+    char file[64];
+    float *parts[5];
+    static const char *const suffixes[] = {"x", "y", "w1", "w2", "w3"};
+    for (size_t i = 0; i < 5; i++) {
+        (void)snprintf(file, sizeof file, "%s.%s", name, suffixes[i]);
+        parts[i] = suite_golden(file, i < 2 ? (size_t)6 * dim : (size_t)dim * hidden_dim);
+    }
+    layer ly = {.n_experts = 1, .k = 1, .dim = dim, .hidden_dim = hidden_dim};
+    ly.w1[0] = f32_tensor(parts[2], hidden_dim, dim);
+    ly.w2[0] = f32_tensor(parts[3], dim, hidden_dim);
+    ly.w3[0] = f32_tensor(parts[4], hidden_dim, dim);
+    batch bt = {.n = 6, .x = parts[0], .experts = zeros, .weights = ones};
+    float *y = run(state, &ly, &bt, 6, SUITE_THREADS);
+    suite_assert_near(y, parts[1], (size_t)6 * dim, 2e-5f, 2e-5f);
+    bora_free(y);
+    for (size_t i = 0; i < 5; i++)
+        bora_free(parts[i]);
+}
+
+static void golden_dense(void **state)
+{
+    if (!takes(state, BORA_DTYPE_F32))
+        BORA_SKIP("the goldens are f32, the plugin does not take f32");
+    golden_swiglu(state, "swiglu_64_172", 64, 172);
+    golden_swiglu(state, "swiglu_40_108", 40, 108);
+}
+
+static void golden_moe(void **state)
+{
+    enum { N = 9, E = 8, K = 2, DIM = 32, HIDDEN = 44 };
+    if (!takes(state, BORA_DTYPE_F32))
+        BORA_SKIP("the goldens are f32, the plugin does not take f32");
+    float *w1 = suite_golden("moe_layer.w1", (size_t)E * HIDDEN * DIM),
+          *w2 = suite_golden("moe_layer.w2", (size_t)E * HIDDEN * DIM);
+    float *w3 = suite_golden("moe_layer.w3", (size_t)E * HIDDEN * DIM),
+          *x = suite_golden("moe_layer.x", (size_t)N * DIM);
+    float *should = suite_golden("moe_layer.y", (size_t)N * DIM),
+          *logits = suite_golden("moe_layer.gate_logits", (size_t)N * E);
+    int32_t *chosen = suite_golden("moe_layer.experts", (size_t)N * K), experts[N * K];
+    float weights[N * K];
+    bora_route(N, E, K, logits, experts, weights);
+    assert_memory_equal(experts, chosen, sizeof experts);
+    layer ly = {.n_experts = E, .k = K, .dim = DIM, .hidden_dim = HIDDEN};
+    for (size_t e = 0; e < E; e++) {
+        ly.w1[e] = f32_tensor(w1 + e * HIDDEN * DIM, HIDDEN, DIM);
+        ly.w2[e] = f32_tensor(w2 + e * HIDDEN * DIM, DIM, HIDDEN);
+        ly.w3[e] = f32_tensor(w3 + e * HIDDEN * DIM, HIDDEN, DIM);
+    }
+    batch bt = {.n = N, .x = x, .experts = experts, .weights = weights};
+    float *y = run(state, &ly, &bt, N, SUITE_THREADS);
+    suite_assert_near(y, should, (size_t)N * DIM, 2e-5f, 2e-5f);
+    bora_free(y);
+    bora_free(w1);
+    bora_free(w2);
+    bora_free(w3);
+    bora_free(x);
+    bora_free(should);
+    bora_free(logits);
+    bora_free(chosen);
+}
+
+static void agrees_with_the_definition(void **state)
+{
+    static const struct {
+        uint32_t n_experts, k, dim, hidden_dim, n;
+    } shapes[] = {{1, 1, 64, 160, 5}, {8, 2, 32, 96, 30}, {4, 4, 96, 32, 7}, {3, 1, 128, 352, 1}, {8, 2, 64, 64, 2}};
+    static const struct {
+        uint32_t n_experts, k, dim, hidden_dim, n;
+    } odd = {5, 2, 37, 61, 17}; /* not for types in blocks */
+    uint32_t n_types = 0;
+    for (uint32_t dtype = 0; dtype < BORA_DTYPE_COUNT; dtype++) {
+        if (!takes(state, dtype))
+            continue;
+        n_types++;
+        for (size_t i = 0; i <= BORA_ARRAY_SIZE(shapes); i++) {
+            if (i == BORA_ARRAY_SIZE(shapes) && dtype == BORA_DTYPE_Q8_0)
+                continue;
+            layer ly;
+            batch bt;
+            if (i < BORA_ARRAY_SIZE(shapes))
+                layer_init(&ly, dtype, shapes[i].n_experts, shapes[i].k, shapes[i].dim, shapes[i].hidden_dim, i + 1);
+            else
+                layer_init(&ly, dtype, odd.n_experts, odd.k, odd.dim, odd.hidden_dim, 99);
+            batch_init(&bt, &ly, i < BORA_ARRAY_SIZE(shapes) ? shapes[i].n : odd.n, i + 50);
+            size_t size = (size_t)bt.n * ly.dim;
+            float *should = bora_alloc(size * sizeof *should), *is = run(state, &ly, &bt, MAX_TOKENS, SUITE_THREADS);
+            assert_non_null(should);
+            naive(&ly, &bt, should);
+            suite_assert_near(is, should, size, 2e-5f, 2e-5f);
+            bora_free(should);
+            bora_free(is);
+            batch_release(&bt);
+            layer_release(&ly);
+        }
+    }
+    assert_true(n_types > 0);
+}
+
+/* ---- company ---------------------------------------------------------------------------------------------- */
+
+static void company(void **state)
+{
+    static const uint32_t chunks[] = {1, 2, 3, 7, 40};
+    const bool same_bits = bora_plugin_flags(*state) & BORA_PLUGIN_BATCH_INVARIANT;
+    for (uint32_t dtype = 0; dtype < BORA_DTYPE_COUNT; dtype++) {
+        if (!takes(state, dtype))
+            continue;
+        layer ly;
+        batch bt;
+        layer_init(&ly, dtype, 8, 2, 64, 224, 3);
+        batch_init(&bt, &ly, 37, 4);
+        size_t size = (size_t)bt.n * ly.dim;
+        float *should = run(state, &ly, &bt, 37, 1);
+        for (size_t i = 0; i < BORA_ARRAY_SIZE(chunks); i++)
+            for (uint32_t n_threads = 1; n_threads <= SUITE_THREADS; n_threads += 2) {
+                float *is = run(state, &ly, &bt, chunks[i], n_threads);
+                suite_assert_near(is, should, size, 2e-5f, 2e-5f);
+                if (same_bits)
+                    assert_memory_equal(is, should, size * sizeof *is);
+                bora_free(is);
+            }
+        bora_free(should);
+        batch_release(&bt);
+        layer_release(&ly);
+    }
+}
+
+/* Layers do not mix, whatever their order. */
+static void layers(void **state)
+{
+    const uint32_t dtype = takes(state, BORA_DTYPE_F32) ? BORA_DTYPE_F32 : BORA_DTYPE_Q8_0;
+    layer lys[3];
+    batch bt;
+    for (uint64_t i = 0; i < 3; i++)
+        layer_init(&lys[i], dtype, 4, 2, 32, 64, 70 + i);
+    batch_init(&bt, &lys[0], 9, 5);
+    suite_host host;
+    suite_host_init(&host, 1);
+    bora_expert *expert = create(state, &host, lys, 3);
+    float y[9 * 32];
+    static const uint32_t order[] = {2, 0, 1, 2};
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(order); i++) {
+        float *alone = run(state, &lys[order[i]], &bt, 9, 1);
+        forward(state, expert, order[i], &lys[order[i]], &bt, 0, 9, y);
+        suite_assert_near(y, alone, BORA_ARRAY_SIZE(y), 2e-5f, 2e-5f);
+        bora_free(alone);
+    }
+    bora_plugin_expert_ops(*state)->destroy(expert);
+    suite_host_release(&host);
+    batch_release(&bt);
+    for (size_t i = 0; i < 3; i++)
+        layer_release(&lys[i]);
+}
+
+/* ---- refusals, memory and life ---------------------------------------------------------------------------- */
+
+static void wrong_calls(void **state)
+{
+    const bora_expert_ops *ops = bora_plugin_expert_ops(*state);
+    const uint32_t dtype = takes(state, BORA_DTYPE_F32) ? BORA_DTYPE_F32 : BORA_DTYPE_Q8_0;
+    layer ly;
+    layer_init(&ly, dtype, 4, 2, 32, 64, 6);
+    suite_host host;
+    suite_host_init(&host, 1);
+    bora_expert *expert = create(state, &host, &ly, 1);
+    bora_error err = {""};
+
+    /* Weights that are not what the shape says, or of a type that does not exist. */
+    for (int i = 0; i < 3; i++) {
+        layer bad = ly;
+        bad.w1[1].n_cols += i == 0 ? 32 : 0;
+        bad.w2[3].data = i == 1 ? NULL : bad.w2[3].data;
+        bad.w3[0].dtype = i == 2 ? 99 : bad.w3[0].dtype;
+        bora_expert_weights weights = {.w1 = bad.w1, .w2 = bad.w2, .w3 = bad.w3};
+        memset(&err, 0, sizeof err);
+        assert_int_not_equal(ops->prepare(expert, 0, &weights, &err), BORA_OK);
+        assert_true(err.message[0] != '\0');
+    }
+    bora_expert_weights good = {.w1 = ly.w1, .w2 = ly.w2, .w3 = ly.w3};
+    assert_int_not_equal(ops->prepare(expert, 1, &good, &err), BORA_OK);
+
+    /* Experts that do not exist. */
+    float x[32] = {0}, y[32];
+    static const int32_t wrong[][2] = {{0, 4}, {-1, 0}, {INT32_MAX, 1}, {INT32_MIN, 1}};
+    const float weights[2] = {0.5f, 0.5f};
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(wrong); i++) {
+        bora_routing routing = {.experts = wrong[i], .weights = weights};
+        assert_int_equal(ops->forward(expert, 0, 1, x, y, &routing, &err), BORA_E_INVAL);
+    }
+    ops->destroy(expert);
+
+    bora_expert_shape shape = {.struct_size = 4,
+                               .n_layers = 1,
+                               .n_experts = 1,
+                               .n_experts_per_tok = 1,
+                               .dim = 32,
+                               .hidden_dim = 32,
+                               .max_tokens = 1};
+    expert = NULL;
+    assert_int_not_equal(ops->create(&host.table, &shape, &expert, &err), BORA_OK);
+    shape.struct_size = sizeof shape;
+    shape.max_tokens = shape.n_experts = shape.n_experts_per_tok = UINT32_MAX;
+    assert_int_not_equal(ops->create(&host.table, &shape, &expert, &err), BORA_OK);
+    assert_null(expert);
+    suite_host_release(&host);
+    layer_release(&ly);
+}
+
+static void refused_memory(void **state)
+{
+    const bora_expert_ops *ops = bora_plugin_expert_ops(*state);
+    const uint32_t dtype = takes(state, BORA_DTYPE_F32) ? BORA_DTYPE_F32 : BORA_DTYPE_Q8_0;
+    layer ly;
+    batch bt;
+    layer_init(&ly, dtype, 4, 2, 32, 64, 6);
+    batch_init(&bt, &ly, 11, 7);
+    float *should = run(state, &ly, &bt, 11, 1), y[11 * 32];
+    bora_expert_shape shape = {.struct_size = sizeof shape,
+                               .n_layers = 1,
+                               .n_experts = 4,
+                               .n_experts_per_tok = 2,
+                               .dim = 32,
+                               .hidden_dim = 64,
+                               .max_tokens = MAX_TOKENS};
+    bora_expert_weights weights = {.w1 = ly.w1, .w2 = ly.w2, .w3 = ly.w3};
+    bora_routing routing = {.experts = bt.experts, .weights = bt.weights};
+    suite_host host;
+    suite_host_init(&host, 1);
+    bora_status status = BORA_E_NOMEM;
+    for (uint64_t n = 1; status != BORA_OK; n++) {
+        bora_expert *expert = NULL;
+        bora_error err = {""};
+        suite_host_fail_at(&host, n);
+        status = ops->create(&host.table, &shape, &expert, &err);
+        assert_true(status == BORA_OK || !expert);
+        if (status == BORA_OK)
+            status = ops->prepare(expert, 0, &weights, &err);
+        if (status == BORA_OK)
+            status = ops->forward(expert, 0, bt.n, bt.x, y, &routing, &err);
+        if (status == BORA_OK)
+            suite_assert_near(y, should, BORA_ARRAY_SIZE(y), 2e-5f, 2e-5f);
+        else
+            assert_true(status == BORA_E_NOMEM && err.message[0]);
+        ops->destroy(expert);
+        assert_int_equal(atomic_load(&host.n_blocks), 0);
+    }
+    suite_host_release(&host);
+    bora_free(should);
+    batch_release(&bt);
+    layer_release(&ly);
+}
+
+/* expert-blas's option; plugins that do not know it never ask. */
+static void tile_rows(void **state)
+{
+    static const char *const good[] = {"1", "3", "64", "4096"}, *const bad[] = {"0",   "-1", "4097", "",
+                                                                                "12x", " 8", "1e3"};
+    if (strcmp(bora_plugin_name(*state), "blas") != 0)
+        BORA_SKIP("the plugin has no option tile_rows");
+    const bora_expert_ops *ops = bora_plugin_expert_ops(*state);
+    layer ly;
+    batch bt;
+    layer_init(&ly, BORA_DTYPE_F16, 4, 2, 40, 100, 6);
+    batch_init(&bt, &ly, 11, 7);
+    float *should = run(state, &ly, &bt, 11, 1), y[11 * 40];
+    suite_host host;
+    suite_host_init(&host, 1);
+    host.key = "tile_rows";
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(good); i++) {
+        host.value = good[i];
+        bora_expert *expert = create(state, &host, &ly, 1);
+        forward(state, expert, 0, &ly, &bt, 0, 11, y);
+        suite_assert_near(y, should, BORA_ARRAY_SIZE(y), 2e-5f, 2e-5f);
+        ops->destroy(expert);
+    }
+    bora_expert_shape shape = {.struct_size = sizeof shape,
+                               .n_layers = 1,
+                               .n_experts = 4,
+                               .n_experts_per_tok = 2,
+                               .dim = 40,
+                               .hidden_dim = 100,
+                               .max_tokens = 8};
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(bad); i++) {
+        bora_expert *expert = NULL;
+        bora_error err = {""};
+        host.value = bad[i];
+        assert_int_equal(ops->create(&host.table, &shape, &expert, &err), BORA_E_INVAL);
+        assert_non_null(strstr(err.message, "tile_rows"));
+        assert_null(expert);
+    }
+    suite_host_release(&host);
+    bora_free(should);
+    batch_release(&bt);
+    layer_release(&ly);
+}
+
+static void teardown(void **state)
+{
+    const bora_expert_ops *ops = bora_plugin_expert_ops(*state);
+    layer ly;
+    layer_init(&ly, takes(state, BORA_DTYPE_F32) ? BORA_DTYPE_F32 : BORA_DTYPE_Q8_0, 2, 1, 32, 32, 6);
+    suite_host host;
+    suite_host_init(&host, 1);
+    bora_expert *expert = create(state, &host, &ly, 1), *other = create(state, &host, &ly, 1);
+    for (int i = 0; i < 2; i++) /* close may come twice */
+        if (ops->close)
+            ops->close(expert);
+    if (ops->stop)
+        ops->stop(expert);
+    ops->destroy(expert);
+    ops->destroy(other);
+    ops->destroy(NULL);
+    suite_host_release(&host);
+    layer_release(&ly);
+}
+
+int main(void)
+{
+    static const suite_test tests[] = {
+        SUITE_TEST(golden_dense),   SUITE_TEST(golden_moe), SUITE_TEST(agrees_with_the_definition),
+        SUITE_TEST(company),        SUITE_TEST(layers),     SUITE_TEST(wrong_calls),
+        SUITE_TEST(refused_memory), SUITE_TEST(tile_rows),  SUITE_TEST(teardown),
+    };
+    return suite_run(BORA_PLUGIN_EXPERT, tests, BORA_ARRAY_SIZE(tests));
+}
