@@ -124,4 +124,18 @@ static inline void assert_same_logits(const fixture *f, const float *is, const f
             fail_msg("row %llu of %llu differs", (unsigned long long)i, (unsigned long long)n_rows);
 }
 
+/* Raises a cancel flag when something named is computed. */
+typedef struct canceller {
+    atomic_bool flag;
+    const char *at; /* for example "layers.0.out" */
+} canceller;
+
+static inline void cancel_on_trace(void *arg, const char *name, const void *data, uint64_t n_rows, uint64_t n_cols)
+{
+    (void)data, (void)n_rows, (void)n_cols;
+    canceller *self = arg;
+    if (strcmp(name, self->at) == 0)
+        atomic_store(&self->flag, true);
+}
+
 #endif

@@ -272,19 +272,6 @@ static void test_options_refused(void **state)
 
 /* ---- cancel ------------------------------------------------------------------------------------------------- */
 
-typedef struct canceller {
-    atomic_bool flag;
-    const char *at; /* raised when this is computed */
-} canceller;
-
-static void cancel_on_trace(void *arg, const char *name, const void *data, uint64_t n_rows, uint64_t n_cols)
-{
-    (void)data, (void)n_rows, (void)n_cols;
-    canceller *self = arg;
-    if (strcmp(name, self->at) == 0)
-        atomic_store(&self->flag, true);
-}
-
 /* Cancelled at different depths, the caches already hold rows of some layers: the next try has to give the same. */
 static void test_cancel(void **state)
 {
