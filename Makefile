@@ -124,7 +124,7 @@ $(foreach dir,$(PLUGIN_DIRS),$(eval $(call plugin_rule,$(dir))))
 
 # ---- tests -----------------------------------------------------------------------------------------------------
 
-UNIT_SOURCES        := $(call sources_of,tests/unit)
+UNIT_SOURCES        := $(sort $(shell find tests/unit -name 'test_*.c'))
 CONFORMANCE_SOURCES := $(wildcard tests/conformance/test_*.c)
 INTEGRATION_SOURCES := $(wildcard tests/integration/test_*.c)
 SUPPORT_OBJECTS     := $(call objects_of,$(wildcard tests/support/*.c))
