@@ -10,12 +10,6 @@
 
 #define HEADERS_MAX 256u
 
-static void closep(int *fd)
-{
-    if (*fd >= 0)
-        (void)close(*fd);
-}
-
 static bora_status truncated(const char *path, bora_error *err)
 {
     return bora_fail(err, BORA_E_FORMAT, "plugin '%s' is cut off: its headers speak of more bytes than it has", path);
@@ -23,7 +17,7 @@ static bora_status truncated(const char *path, bora_error *err)
 
 bora_status bora_image_check(const char *path, bora_error *err)
 {
-    BORA_CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    BORA_CLEANUP(bora_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0)
         return bora_fail(err, BORA_E_IO, "plugin '%s': %s", path, strerror(errno));
