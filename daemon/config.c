@@ -203,6 +203,8 @@ bora_status bora_config_set(bora_config *config, const char *section, const char
         return bora_fail(err, BORA_E_INVAL, "section [%.60s] has no key '%.60s'", section, name);
     const char *dot = strchr(section, '.');
     BORA_CLEANUP(bora_freep) char *kind_name = dot ? bora_strndup(section, (size_t)(dot - section)) : NULL;
+    if (dot && !kind_name)
+        return bora_fail(err, BORA_E_NOMEM, "configuration");
     uint32_t kind = bora_plugin_kind_parse(kind_name);
     if (kind == 0 || !dot[1])
         return bora_fail(err, BORA_E_INVAL, "there is no section [%.60s]", section);
@@ -213,6 +215,8 @@ bora_status bora_config_set_pair(bora_config *config, const char *pair, bora_err
 {
     const char *equals = strchr(pair, '=');
     BORA_CLEANUP(bora_freep) char *left = equals ? bora_strndup(pair, (size_t)(equals - pair)) : NULL;
+    if (equals && !left)
+        return bora_fail(err, BORA_E_NOMEM, "configuration");
     char *dot = left ? strrchr(left, '.') : NULL;
     if (!dot)
         return bora_fail(err, BORA_E_INVAL, "'%.100s' is not section.key=value", pair);
