@@ -3,7 +3,7 @@
  * the caller was told that it is lost. So every connection has a socket of its own. */
 #include "client.h"
 
-#include "endpoint.h"
+#include "probe.h"
 #include "error.h"
 
 #include <errno.h>
@@ -85,7 +85,7 @@ static bool open_sockets(bora_client *client)
 
 bora_client_status bora_client_connection_begin(bora_client *client, bora_client_error *err)
 {
-    bora_client_status status = bora_client_endpoint_probe(client->endpoint, err);
+    bora_client_status status = bora_client_probe(client->endpoint, err);
     if (status != BORA_CLIENT_OK)
         return status;
     client->loss = BORA_CLIENT_LOSS_NONE;

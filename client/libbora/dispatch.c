@@ -2,7 +2,7 @@
  * that event, so that a handler finds the client in good order and may submit again. */
 #include "client.h"
 
-#include "endpoint.h"
+#include "probe.h"
 #include "error.h"
 
 #include <inttypes.h>
