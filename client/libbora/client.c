@@ -3,6 +3,7 @@
 
 #include "endpoint.h"
 #include "error.h"
+#include "probe.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -54,7 +55,7 @@ bora_client_status bora_client_open(const bora_client_options *options, bora_cli
     client->poll_fd = client->wake_fd = client->timer_fd = client->interrupt_fd = -1;
     client->timeout_ms = o->timeout_ms ? o->timeout_ms : TIMEOUT_DEFAULT_MS;
     client->frame_size_max = BORA_FRAME_SIZE_MAX;
-    client->endpoint = bora_client_endpoint_resolve(o->endpoint);
+    client->endpoint = bora_endpoint_resolve(o->endpoint);
     client->name = strdup(o->name ? o->name : "libbora " BORA_VERSION);
     client->zmq = zmq_ctx_new();
     bora_client_status status = BORA_CLIENT_OK;

@@ -1,6 +1,7 @@
-/* The socket's path by the same rules as the daemon, and a first knock at it. */
-#include "endpoint.h"
+/* A first knock at the socket: is there a daemon at all? */
+#include "probe.h"
 
+#include "endpoint.h"
 #include "error.h"
 
 #include <errno.h>
@@ -14,39 +15,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static const char ipc[] = "ipc://";
-
-__attribute__((format(printf, 1, 2))) static char *format_new(const char *format, ...)
-{
-    char *text = NULL;
-    va_list args;
-    va_start(args, format);
-    int size = vasprintf(&text, format, args);
-    va_end(args);
-    return size < 0 ? NULL : text;
-}
-
-char *bora_client_endpoint_resolve(const char *endpoint)
-{
-    if (!endpoint || !*endpoint)
-        return bora_client_endpoint_default();
-    return strstr(endpoint, "://") ? strdup(endpoint) : format_new("%s%s", ipc, endpoint);
-}
-
 char *bora_client_endpoint_default(void)
 {
-    const char *given = getenv("BORA_SOCKET");
-    if (given && *given)
-        return bora_client_endpoint_resolve(given);
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
-    if (runtime && *runtime == '/')
-        return format_new("%s%s/bora/bora.sock", ipc, runtime);
-    char user_dir[64];
-    struct stat found;
-    (void)snprintf(user_dir, sizeof user_dir, "/run/user/%lu", (unsigned long)getuid());
-    if (stat(user_dir, &found) == 0 && S_ISDIR(found.st_mode))
-        return format_new("%s%s/bora/bora.sock", ipc, user_dir);
-    return format_new("%s/tmp/bora-%lu/bora.sock", ipc, (unsigned long)getuid());
+    return bora_endpoint_default();
 }
 
 bora_client_status bora_client_fail_no_daemon(bora_client_error *err, const char *endpoint)
@@ -56,11 +27,11 @@ bora_client_status bora_client_fail_no_daemon(bora_client_error *err, const char
                             endpoint);
 }
 
-bora_client_status bora_client_endpoint_probe(const char *endpoint, bora_client_error *err)
+bora_client_status bora_client_probe(const char *endpoint, bora_client_error *err)
 {
-    if (strncmp(endpoint, ipc, sizeof ipc - 1) != 0)
+    const char *path = bora_endpoint_path(endpoint);
+    if (!path)
         return BORA_CLIENT_OK;
-    const char *path = endpoint + sizeof ipc - 1;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t size = strlen(path);
     if (size == 0 || size >= sizeof address.sun_path)
