@@ -177,7 +177,8 @@ static bora_status find_model(borad *self, bora_error *err)
         return self->model_path ? BORA_OK : bora_fail(err, BORA_E_NOMEM, "model");
     }
     BORA_CLEANUP(bora_freep) char *installed = bora_format("%s/share/bora/models/bora-tiny-q8_0.gguf", self->base);
-    BORA_CLEANUP(bora_freep) char *in_tree = bora_format("%s/../models/bora-tiny/bora-tiny-q8_0.gguf", self->base);
+    BORA_CLEANUP(bora_freep) char *in_tree = bora_format("%.*s/models/bora-tiny/bora-tiny-q8_0.gguf",
+                                                         (int)(strrchr(self->base, '/') - self->base), self->base);
     if (!installed || !in_tree)
         return bora_fail(err, BORA_E_NOMEM, "model");
     if (access(installed, R_OK) == 0)
