@@ -205,8 +205,11 @@ void bora_gguf_writer_remove_tensor(bora_gguf_writer *writer, const char *name)
 {
     bora_writer_tensor *tensor = bora_gguf_writer_find(writer, name);
     size_t i = (size_t)(tensor - writer->tensors);
+    uint64_t gone = i + 1 < writer->n_tensors ? tensor[1].offset - tensor->offset : 0;
     memmove(tensor, tensor + 1, (writer->n_tensors - i - 1) * sizeof *tensor);
     writer->n_tensors--;
+    for (; i < writer->n_tensors; i++) /* the data is written without a gap */
+        writer->tensors[i].offset -= gone;
 }
 
 /* In -1 .. 1; splitmix64's mixing. */
