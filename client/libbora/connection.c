@@ -96,7 +96,8 @@ bora_client_status bora_client_connection_begin(bora_client *client, bora_client
         bora_client_connection_end(client);
         return status;
     }
-    if (!getenv("NOREARM")) bora_client_connection_rearm(client); /* sending may have taken the signal of what arrived */
+    if (!getenv("NOREARM"))
+        bora_client_connection_rearm(client); /* sending may have taken the signal of what arrived */
     return BORA_CLIENT_OK;
 }
 

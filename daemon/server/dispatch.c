@@ -1,0 +1,112 @@
+/* From a frame to its verb. */
+#include "server/server_private.h"
+
+#include "base/memory.h"
+
+#include <string.h>
+
+static const struct {
+    const char *name;
+    bora_verb_fn *run;
+} verbs[] = {
+    {"hello", bora_verb_hello},
+    {"status", bora_verb_status},
+    {"model", bora_verb_model},
+    {"generate", bora_verb_generate},
+    {"cancel", bora_verb_cancel},
+    {"tokenize", bora_verb_tokenize},
+    {"detokenize", bora_verb_detokenize},
+    {"session.create", bora_verb_session_create},
+    {"session.list", bora_verb_session_list},
+    {"session.show", bora_verb_session_show},
+    {"session.rename", bora_verb_session_rename},
+    {"session.delete", bora_verb_session_delete},
+    {"plugin.list", bora_verb_plugin_list},
+};
+
+/* An error outside any request: nothing is kept of it. */
+static void refuse(bora_server *server, bora_connection *connection, const uint8_t *routing_id, uint64_t id,
+                   const char *code, const char *message)
+{
+    bora_pack pack = {0};
+    bora_pack_map(&pack, NULL);
+    bora_pack_uint(&pack, "id", id);
+    bora_pack_string(&pack, "event", "error");
+    bora_pack_string(&pack, "code", code);
+    bora_pack_string(&pack, "message", message);
+    bora_pack_end(&pack);
+    bora_connection_send(server, connection, routing_id, &pack);
+    bora_pack_release(&pack);
+}
+
+static bora_verb_fn *find_verb(const char *name, size_t size)
+{
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(verbs); i++)
+        if (strlen(verbs[i].name) == size && memcmp(verbs[i].name, name, size) == 0)
+            return verbs[i].run;
+    return NULL;
+}
+
+static bool id_is_open(const bora_connection *connection, uint64_t id)
+{
+    for (const bora_request *r = connection->requests; r; r = r->next)
+        if (r->id == id)
+            return true;
+    return false;
+}
+
+static void run(bora_server *server, bora_connection *connection, uint64_t id, bora_verb_fn *verb,
+                const bora_value *arguments)
+{
+    bora_request *request = bora_request_new(connection, server, id);
+    if (!request) {
+        refuse(server, connection, connection->routing_id, id, "no_memory", "no memory for the request");
+        return;
+    }
+    request->arguments = arguments;
+    request->in_call = true;
+    bora_error err = {{0}};
+    bora_status st = verb(request, &err);
+    if (st != BORA_OK && !request->has_ended)
+        bora_request_fail(request, st, err.message);
+    request->in_call = false;
+    request->arguments = NULL;
+    if (request->has_ended)
+        bora_request_free(request);
+}
+
+void bora_server_dispatch(bora_server *server, const uint8_t *routing_id, int fd, const char *owner, const void *data,
+                          size_t size)
+{
+    bora_connection *connection = bora_connection_find(server, routing_id);
+    const char *why = "";
+    bora_frame *frame = bora_frame_parse(data, size, BORA_FRAME_SIZE_MAX, &why);
+    if (!frame) {
+        refuse(server, connection, routing_id, 0, "bad_frame", why);
+        return;
+    }
+    const bora_value *root = bora_frame_root(frame);
+    uint64_t id = 0;
+    const char *name = "";
+    size_t name_size = 0;
+    if (!bora_value_uint(bora_value_get(root, "id"), &id)) {
+        refuse(server, connection, routing_id, 0, "invalid", "id must be a whole number that is not negative");
+    } else if (!bora_value_text(bora_value_get(root, "verb"), &name, &name_size)) {
+        refuse(server, connection, routing_id, id, "invalid", "verb must be a text");
+    } else {
+        bora_verb_fn *verb = find_verb(name, name_size);
+        if ((!connection || !connection->is_greeted) && verb != bora_verb_hello)
+            refuse(server, connection, routing_id, id, "hello_required", "say hello first");
+        else if (!connection && !(connection = bora_connection_new(server, routing_id, fd, owner)))
+            refuse(server, NULL, routing_id, id, "busy", "too many connections");
+        else if (!verb)
+            refuse(server, connection, routing_id, id, "unknown_verb", "there is no such verb");
+        else if (id_is_open(connection, id))
+            refuse(server, connection, routing_id, id, "invalid", "id is that of a request which is still open");
+        else if (connection->n_open == BORA_REQUESTS_MAX)
+            refuse(server, connection, routing_id, id, "busy", "too many requests are open on this connection");
+        else
+            run(server, connection, id, verb, root);
+    }
+    bora_frame_free(frame);
+}

@@ -1,0 +1,294 @@
+/* The loop: waits on the client socket, its monitor, the engine's and the store's mailboxes and the signals, and hands
+ * on what comes.
+ *
+ * The monitor is read before each frame is handled, not after: ZeroMQ's I/O thread reports a connection's end and its
+ * successor's beginning before it delivers the successor's first frame, so a descriptor is never taken for the one that
+ * had its number before. */
+#include "server/server_private.h"
+
+#include "base/memory.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#define MONITOR          "inproc://monitor"
+#define FRAMES_PER_ROUND 64                  /* then the engine's events have their turn */
+#define RETRY_NS         UINT64_C(200000000) /* until a client that does not read is tried again */
+#define LINGER_MS        1000                /* for the last events at the end */
+#define FDS_MAX          (64 * 64)
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail with this clock */
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+/* ---- who is connected ----------------------------------------------------------------------------------- */
+
+static bool fd_is_open(const bora_server *server, int fd)
+{
+    return fd >= 0 && fd < FDS_MAX && (server->open_fds[fd / 64] >> (fd % 64) & 1);
+}
+
+static void on_monitor_event(bora_server *server, uint16_t event, int fd)
+{
+    if (fd < 0 || fd >= FDS_MAX)
+        return;
+    uint64_t bit = UINT64_C(1) << (fd % 64);
+    if (event == ZMQ_EVENT_ACCEPTED) {
+        server->open_fds[fd / 64] |= bit;
+    } else if (event == ZMQ_EVENT_DISCONNECTED) {
+        server->open_fds[fd / 64] &= ~bit;
+        bora_connections_disconnected(server, fd);
+    }
+}
+
+/* Each event is two frames: uint16 event, uint32 value; then the endpoint. */
+static void read_monitor(bora_server *server)
+{
+    for (;;) {
+        uint8_t head[6], endpoint[256];
+        int n = zmq_recv(server->monitor, head, sizeof head, ZMQ_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return;
+        (void)zmq_recv(server->monitor, endpoint, sizeof endpoint, 0); /* always there; not needed */
+        uint16_t event;
+        int32_t value;
+        memcpy(&event, head, sizeof event);
+        memcpy(&value, head + sizeof event, sizeof value);
+        if (n == sizeof head)
+            on_monitor_event(server, event, value);
+    }
+}
+
+/* ---- frames ----------------------------------------------------------------------------------------------- */
+
+/* "uid:N" of the peer, from the kernel. libzmq's Peer-Address of an ipc peer is ":uid:gid:pid". */
+static bool owner_of(zmq_msg_t *message, char ret_owner[32])
+{
+    const char *address = zmq_msg_gets(message, "Peer-Address");
+    char *end = NULL;
+    if (!address || address[0] != ':')
+        return false;
+    unsigned long uid = strtoul(address + 1, &end, 10);
+    if (end == address + 1 || *end != ':')
+        return false;
+    (void)snprintf(ret_owner, 32, "uid:%lu", uid); /* fits */
+    return true;
+}
+
+static void on_frame(bora_server *server, zmq_msg_t *id, zmq_msg_t *body, bool is_whole)
+{
+    const uint8_t *routing_id = zmq_msg_data(id);
+    char owner[32];
+    int fd = zmq_msg_get(body, ZMQ_SRCFD);
+    read_monitor(server);
+    if (zmq_msg_size(id) != BORA_ROUTING_ID_SIZE || routing_id[0] != 0) {
+        bora_logf(server->log, BORA_LOG_WARN, "ignoring a client that chose its own routing id");
+        return;
+    }
+    if (!fd_is_open(server, fd))
+        return; /* it has hung up meanwhile */
+    if (!owner_of(body, owner)) {
+        bora_logf(server->log, BORA_LOG_ERROR, "ignoring a client whose user the system does not tell");
+        return;
+    }
+    /* A message of several frames is no msgpack map: the same error as for other garbage. */
+    bora_server_dispatch(server, routing_id, fd, owner, zmq_msg_data(body), is_whole ? zmq_msg_size(body) : 0);
+}
+
+/* One message: the routing id, then its frames. False when there is none. */
+static bool read_frame(bora_server *server)
+{
+    zmq_msg_t id, body, rest;
+    (void)zmq_msg_init(&id);
+    (void)zmq_msg_init(&body);
+    int n;
+    do
+        n = zmq_msg_recv(&id, server->router, ZMQ_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    bool got = n >= 0;
+    if (got && zmq_msg_more(&id) && zmq_msg_recv(&body, server->router, 0) >= 0) {
+        bool is_whole = true;
+        while (zmq_msg_more(&body) && is_whole) {
+            is_whole = false;
+            (void)zmq_msg_init(&rest);
+            while (zmq_msg_recv(&rest, server->router, 0) >= 0 && zmq_msg_more(&rest))
+                continue;
+            (void)zmq_msg_close(&rest);
+        }
+        on_frame(server, &id, &body, is_whole);
+    }
+    (void)zmq_msg_close(&body);
+    (void)zmq_msg_close(&id);
+    return got;
+}
+
+/* ---- the loop ----------------------------------------------------------------------------------------------- */
+
+static void read_signals(bora_server *server)
+{
+    struct signalfd_siginfo info;
+    while (read(server->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        bora_logf(server->log, BORA_LOG_INFO,
+                  server->is_stopping ? "signal %s again: not waiting any longer" : "signal %s: ending",
+                  strsignal((int)info.ssi_signo));
+        server->must_stop = server->is_stopping;
+        if (server->is_stopping)
+            continue;
+        server->is_stopping = true;
+        bora_systemd_stopping(server);
+        bora_sessions_stop(server->options.sessions);
+    }
+}
+
+static void read_mail(bora_server *server)
+{
+    bora_mail *mail;
+    while ((mail = bora_mailbox_take(server->options.events)))
+        bora_sessions_on_event(server->options.sessions, (bora_event *)mail);
+    while ((mail = bora_mailbox_take(server->options.replies))) {
+        bora_store_job *job = (bora_store_job *)mail;
+        job->done(job, server->options.sessions);
+    }
+}
+
+static long timeout_ms(bora_server *server)
+{
+    uint64_t wait = bora_systemd_tick(server, now_ns());
+    if (server->has_lapses && wait > RETRY_NS)
+        wait = RETRY_NS;
+    return wait == UINT64_MAX ? -1 : (long)(wait / 1000000 + 1);
+}
+
+bora_status bora_server_run(bora_server *server, bora_error *err)
+{
+    bora_systemd_ready(server);
+    while (!server->must_stop && !(server->is_stopping && bora_sessions_n_open(server->options.sessions) == 0)) {
+        zmq_pollitem_t items[] = {
+            {.socket = server->router, .events = ZMQ_POLLIN},
+            {.socket = server->monitor, .events = ZMQ_POLLIN},
+            {.fd = bora_mailbox_fd(server->options.events), .events = ZMQ_POLLIN},
+            {.fd = bora_mailbox_fd(server->options.replies), .events = ZMQ_POLLIN},
+            {.fd = server->signal_fd, .events = ZMQ_POLLIN},
+        };
+        if (zmq_poll(items, (int)BORA_ARRAY_SIZE(items), timeout_ms(server)) < 0 && errno != EINTR)
+            return bora_fail(err, BORA_E_IO, "waiting for clients: %s", zmq_strerror(errno));
+        read_signals(server);
+        read_monitor(server);
+        for (int i = 0; i < FRAMES_PER_ROUND && read_frame(server); i++)
+            continue;
+        read_mail(server);
+        bora_connections_tidy(server);
+    }
+    return BORA_OK;
+}
+
+/* ---- life ----------------------------------------------------------------------------------------------------- */
+
+static bora_status set_int(bora_server *server, int option, int value, bora_error *err)
+{
+    if (zmq_setsockopt(server->router, option, &value, sizeof value) != 0)
+        return bora_fail(err, BORA_E_IO, "socket option %d: %s", option, zmq_strerror(errno));
+    return BORA_OK;
+}
+
+static bora_status open_sockets(bora_server *server, bora_error *err)
+{
+    server->zmq = zmq_ctx_new();
+    server->router = server->zmq ? zmq_socket(server->zmq, ZMQ_ROUTER) : NULL;
+    server->monitor = server->router ? zmq_socket(server->zmq, ZMQ_PAIR) : NULL;
+    if (!server->monitor)
+        return bora_fail(err, BORA_E_IO, "sockets: %s", zmq_strerror(errno));
+    int64_t size_max = BORA_FRAME_RECEIVED_MAX;
+    if (zmq_setsockopt(server->router, ZMQ_MAXMSGSIZE, &size_max, sizeof size_max) != 0)
+        return bora_fail(err, BORA_E_IO, "largest frame: %s", zmq_strerror(errno));
+    const struct {
+        int option, value;
+    } settings[] = {{ZMQ_ROUTER_MANDATORY, 1},
+                    {ZMQ_SNDHWM, BORA_EVENTS_WAITING_MAX},
+                    {ZMQ_RCVHWM, BORA_REQUESTS_MAX},
+                    {ZMQ_LINGER, LINGER_MS},
+                    {ZMQ_USE_FD, server->options.listen_fd}};
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(settings); i++) {
+        if (settings[i].option == ZMQ_USE_FD && settings[i].value < 0)
+            continue;
+        bora_status st = set_int(server, settings[i].option, settings[i].value, err);
+        if (st != BORA_OK)
+            return st;
+    }
+    int linger = 0;
+    if (zmq_socket_monitor(server->router, MONITOR, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED) != 0 ||
+        zmq_setsockopt(server->monitor, ZMQ_LINGER, &linger, sizeof linger) != 0 ||
+        zmq_setsockopt(server->monitor, ZMQ_RCVHWM, &linger, sizeof linger) != 0 || /* 0: no event may be lost */
+        zmq_connect(server->monitor, MONITOR) != 0)
+        return bora_fail(err, BORA_E_IO, "socket monitor: %s", zmq_strerror(errno));
+    if (zmq_bind(server->router, server->options.endpoint) != 0)
+        return bora_fail(err, BORA_E_IO, "listen on %s: %s", server->options.endpoint, zmq_strerror(errno));
+    return BORA_OK;
+}
+
+static void server_freep(bora_server **server)
+{
+    bora_server_free(*server);
+}
+
+bora_status bora_server_new(const bora_server_options *options, const bora_log *log, bora_server **ret_server,
+                            bora_error *err)
+{
+    BORA_CLEANUP(server_freep) bora_server *server = bora_calloc(1, sizeof *server);
+    if (!server)
+        return bora_fail(err, BORA_E_NOMEM, "server");
+    server->options = *options;
+    server->log = log;
+    server->signal_fd = server->lock_fd = -1;
+    server->started_ns = now_ns();
+    sigset_t signals;
+    (void)sigemptyset(&signals); /* these cannot fail: the numbers are valid */
+    (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGINT);
+    (void)sigaddset(&signals, SIGHUP);
+    server->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (server->signal_fd < 0)
+        return bora_fail(err, BORA_E_IO, "signalfd: %s", strerror(errno));
+    bora_status st = options->listen_fd < 0 ? bora_endpoint_prepare(server, err) : BORA_OK;
+    if (st == BORA_OK)
+        st = open_sockets(server, err);
+    if (st != BORA_OK)
+        return st;
+    *ret_server = bora_steal(&server);
+    return BORA_OK;
+}
+
+void bora_server_free(bora_server *server)
+{
+    if (!server)
+        return;
+    bora_connections_free(server);
+    if (server->monitor) {
+        (void)zmq_socket_monitor(server->router, NULL, 0); /* ends it; fails only if there was none */
+        (void)zmq_close(server->monitor);
+    }
+    if (server->router)
+        (void)zmq_close(server->router); /* what waits to be sent has LINGER_MS */
+    if (server->zmq)
+        while (zmq_ctx_term(server->zmq) != 0 && errno == EINTR)
+            continue;
+    bora_closep(&server->signal_fd);
+    if (server->lock_fd >= 0)
+        (void)unlink(server->lock_path); /* under the lock; if it stays, the next daemon uses it */
+    bora_closep(&server->lock_fd);
+    bora_free(server->lock_path);
+    bora_free(server);
+}

@@ -1,0 +1,42 @@
+/* The server: the loop thread, the only owner of every client socket.
+ *
+ * It answers what it can at once, hands the rest to the session manager, and turns what comes back into frames. It
+ * never waits for the engine or the disk (but for a full store queue), so that status is answered whatever they do. */
+#ifndef BORA_SERVER_SERVER_H
+#define BORA_SERVER_SERVER_H
+
+#include "session/session.h"
+
+typedef struct bora_server bora_server;
+
+typedef struct bora_server_options {
+    const char *endpoint; /* ipc://path */
+    int listen_fd;        /* an already listening socket at that path (systemd); -1: bind it */
+    bool private_dir;     /* the socket's folder is ours alone: it is made, and kept at mode 0700 */
+    uint32_t max_tokens;  /* defaults of generate */
+    bora_sampling sampling;
+    const char *plugin_path; /* for plugin.list */
+
+    const bora_model *model;
+    bora_pipeline *pipeline; /* only for what does not change: shape, plugins, options */
+    bora_scheduler *scheduler;
+    bora_sessions *sessions;
+    bora_mailbox *events;  /* from the engine */
+    bora_mailbox *replies; /* from the store */
+} bora_server_options;
+
+/* Binds the socket. Everything in options is borrowed and outlives the server. SIGTERM, SIGINT and SIGHUP must be
+ * blocked in all threads: the loop reads them. Errors: INVAL (endpoint), PERMISSION (the folder is not ours), BUSY
+ * (another daemon listens there), IO, NOMEM. */
+bora_status bora_server_new(const bora_server_options *options, const bora_log *log, bora_server **ret_server,
+                            bora_error *err);
+/* Serves until a signal ends it: then running turns are cut, stored and told, and it returns OK. A second signal does
+ * not wait for them. */
+bora_status bora_server_run(bora_server *server, bora_error *err);
+/* NULL is a no-op. */
+void bora_server_free(bora_server *server);
+
+/* ipc://path of a listening Unix socket, the caller's (bora_free). Errors: INVAL, NOMEM. */
+bora_status bora_server_endpoint_of(int listen_fd, char **ret_endpoint, bora_error *err);
+
+#endif

@@ -1,0 +1,55 @@
+/* status: what the daemon is doing. Answered at once, whatever the engine does. */
+#include "server/server_private.h"
+
+#include <time.h>
+#include <unistd.h>
+
+static void pack_live(void *arg, const bora_live_session *live)
+{
+    bora_pack *pack = arg;
+    bora_pack_map(pack, NULL);
+    bora_pack_string(pack, "name", live->name);
+    bora_pack_string(pack, "id", live->id);
+    bora_pack_uint(pack, "n_tokens", live->n_tokens);
+    bora_pack_uint(pack, "kv_bytes", live->kv_bytes);
+    bora_pack_bool(pack, "running", live->running);
+    bora_pack_end(pack);
+}
+
+bora_status bora_verb_status(bora_request *request, bora_error *err)
+{
+    (void)err;
+    const bora_server *server = request->server;
+    const bora_pipeline_options *options = bora_pipeline_options_of(server->options.pipeline);
+    bora_scheduler_stats stats;
+    bora_scheduler_stats_get(server->options.scheduler, &stats);
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail with this clock */
+    uint64_t now_ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+
+    bora_pack pack;
+    bora_request_begin(request, "result", &pack);
+    bora_pack_string(&pack, "version", BORA_VERSION);
+    bora_pack_uint(&pack, "pid", (uint64_t)getpid());
+    bora_pack_uint(&pack, "uptime_ms", (now_ns - server->started_ns) / 1000000);
+    bora_pack_string(&pack, "state", server->is_stopping ? "stopping" : "ready");
+    bora_pack_string(&pack, "model", bora_model_name(server->options.model));
+    bora_pack_string(&pack, "model_path", bora_model_path(server->options.model));
+    bora_pack_uint(&pack, "n_running", stats.n_running);
+    bora_pack_uint(&pack, "n_waiting", stats.n_waiting);
+    bora_pack_uint(&pack, "n_connections", server->n_connections);
+    bora_pack_uint(&pack, "kv_bytes", stats.kv_bytes);
+    bora_pack_uint(&pack, "weight_bytes", bora_model_size(server->options.model));
+    bora_pack_uint(&pack, "n_prompt_tokens", stats.n_prompt_tokens);
+    bora_pack_uint(&pack, "n_generated_tokens", stats.n_generated_tokens);
+    bora_pack_uint(&pack, "n_steps", stats.n_steps);
+    bora_pack_uint(&pack, "n_threads", options->n_threads);
+    bora_pack_uint(&pack, "n_stages", options->n_stages);
+    bora_pack_string(&pack, "kv_dtype", options->kv_dtype == BORA_DTYPE_F16 ? "f16" : "f32");
+    bora_pack_string(&pack, "cpu", bora_cpu_name(bora_pipeline_cpu(server->options.pipeline)));
+    bora_pack_array(&pack, "sessions");
+    bora_sessions_each_live(server->options.sessions, request->connection->owner, pack_live, &pack);
+    bora_pack_end(&pack);
+    bora_request_end(request, &pack);
+    return BORA_OK;
+}
