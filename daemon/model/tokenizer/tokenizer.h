@@ -47,8 +47,8 @@ void bora_tokens_release(bora_tokens *tokens);
 #define BORA_TEXT_SIZE_MAX  ((size_t)1 << 30)
 
 /* From arrays. Byte pieces are all or none: with them an unknown character becomes its bytes, without them a run of
- * unknown characters becomes one unk. Errors: FORMAT (no pieces, duplicate or impossible ones, byte pieces
- * incomplete, neither byte pieces nor unk, a score that is NaN), NOMEM. */
+ * unknown characters becomes one unk, which must be of that type. Errors: FORMAT (no pieces, duplicate or impossible
+ * ones, byte pieces incomplete, neither byte pieces nor unk, a score that is NaN), NOMEM. */
 bora_status bora_tokenizer_new(const bora_vocab *vocab, bora_tokenizer **ret_tokenizer, bora_error *err);
 /* From the bytes of a SentencePiece .model file. Errors: FORMAT (truncated, not a model), UNSUPPORTED (not BPE, a
  * normaliser other than identity), NOMEM. */

@@ -626,6 +626,11 @@ static void test_vocabulary_refused(void **state)
     d.types[0] = BORA_PIECE_CONTROL;
     assert_refused(&d, "neither");
     DRAFT();
+    d.vocab.unk_id = 1; /* "?" would become <s> */
+    assert_refused(&d, "unknown is piece 1");
+    draft_add_bytes(&d); /* it is never used */
+    bora_tokenizer_free(draft_make(&d));
+    DRAFT();
     d.sizes[3] = 0;
     assert_refused(&d, "piece 3 has 0 bytes");
     DRAFT();
