@@ -9,7 +9,7 @@
 
 static inline void house_session(bora_pack *pack, const char *name, uint64_t n_tokens, bool is_current)
 {
-    bora_pack_string(pack, "id", "0123456789abcdef0123456789abcdef");
+    bora_pack_string(pack, "session_id", "0123456789abcdef0123456789abcdef");
     bora_pack_string(pack, "name", name);
     bora_pack_string(pack, "model", "f00d");
     bora_pack_string(pack, "model_name", is_current ? "tiny" : "other");
@@ -42,7 +42,7 @@ static inline void house_plugin(bora_pack *pack, const char *kind, const char *n
     bora_pack_end(pack);
 }
 
-static inline void house_accepted(fake_peer *peer, uint64_t id, bool in_session, uint64_t n_history, uint64_t n_cached)
+static inline void house_accepted(fake_peer *peer, uint64_t id, bool in_session, uint64_t n_history, uint64_t n_rerun)
 {
     bora_pack pack;
     fake_begin(&pack, id, "accepted");
@@ -51,7 +51,8 @@ static inline void house_accepted(fake_peer *peer, uint64_t id, bool in_session,
         bora_pack_string(&pack, "session_id", "0123456789abcdef0123456789abcdef");
     }
     bora_pack_uint(&pack, "n_history", n_history);
-    bora_pack_uint(&pack, "n_cached", n_cached);
+    bora_pack_uint(&pack, "n_cached", n_history - n_rerun);
+    bora_pack_uint(&pack, "n_rerun", n_rerun);
     bora_pack_uint(&pack, "n_prompt", 7);
     bora_pack_uint(&pack, "seed", UINT64_MAX);
     fake_end(peer, &pack);
@@ -131,7 +132,7 @@ static inline bool house_generate(fake_peer *peer, uint64_t id, const bora_value
     if (!text) {
         house_describe(peer, id, request);
     } else if (fake_is(text, "hello")) {
-        house_accepted(peer, id, in_session, in_session ? 1234 : 0, in_session ? 1234 : 0);
+        house_accepted(peer, id, in_session, in_session ? 1234 : 0, 0);
         house_text(peer, id, "Hi ");
         house_text(peer, id, "there.");
         house_done(peer, id, "stop", true);
@@ -140,7 +141,7 @@ static inline bool house_generate(fake_peer *peer, uint64_t id, const bora_value
         house_text(peer, id, "I have read all of it.\n");
         house_done(peer, id, "stop", true);
     } else if (fake_is(text, "partly")) {
-        house_accepted(peer, id, in_session, 1000, 400);
+        house_accepted(peer, id, in_session, 1000, 600);
         house_text(peer, id, "ok");
         house_done(peer, id, "context", false);
     } else if (fake_is(text, "hostile")) {
@@ -191,7 +192,7 @@ static inline bool house_answers(fake_peer *peer, uint64_t id, const bora_value 
         house_message(&pack, "assistant", "half an ans", "interrupted");
         bora_pack_end(&pack);
     } else if (fake_is(verb, "session.create")) {
-        bora_pack_string(&pack, "id", "0123456789abcdef0123456789abcdef");
+        bora_pack_string(&pack, "session_id", "0123456789abcdef0123456789abcdef");
         bora_pack_string(&pack, "name", "made-up");
     } else if (fake_is(verb, "status")) {
         bora_pack_string(&pack, "version", "9.8.7");

@@ -242,7 +242,7 @@ static void test_listings_as_json(void **state)
 {
     fixture *f = *state;
     assert_int_equal(RUN(f, NULL, "sessions", "--json"), 0);
-    assert_has(f->out, "\"sessions\": [\n    {\n      \"id\": \"0123456789abcdef0123456789abcdef\",");
+    assert_has(f->out, "\"sessions\": [\n    {\n      \"session_id\": \"0123456789abcdef0123456789abcdef\",");
     assert_has(f->out, "\"n_tokens\": 1234,");
     assert_has(f->out, "\"current_model\": false,");
     assert_int_equal(RUN(f, NULL, "--json", "status"), 2); /* after the command */
@@ -296,13 +296,14 @@ static void test_complete_as_json(void **state)
 {
     fixture *f = *state;
     assert_int_equal(RUN(f, NULL, "complete", "x", "--json"), 0);
-    assert_string_equal(f->out,
-                        "{\"event\": \"accepted\", \"n_history\": 0, \"n_cached\": 0, \"n_prompt\": 7, \"seed\": "
-                        "18446744073709551615}\n"
-                        "{\"event\": \"token\", \"index\": 0, \"token\": 5, \"text\": \"prompt=x \", "
-                        "\"logprob\": -0.25}\n"
-                        "{\"event\": \"done\", \"reason\": \"stop\", \"text\": \"\", \"n_generated\": 2, "
-                        "\"decode_ms\": 500, \"stored\": false}\n");
+    assert_string_equal(
+        f->out,
+        "{\"event\": \"accepted\", \"n_history\": 0, \"n_cached\": 0, \"n_rerun\": 0, \"n_prompt\": 7, \"seed\": "
+        "18446744073709551615}\n"
+        "{\"event\": \"token\", \"index\": 0, \"token\": 5, \"text\": \"prompt=x \", "
+        "\"logprob\": -0.25}\n"
+        "{\"event\": \"done\", \"reason\": \"stop\", \"text\": \"\", \"n_generated\": 2, "
+        "\"decode_ms\": 500, \"stored\": false}\n");
 }
 
 static void test_ask(void **state)
