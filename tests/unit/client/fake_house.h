@@ -76,7 +76,7 @@ static inline void house_done(fake_peer *peer, uint64_t id, const char *reason, 
     bora_pack_string(&pack, "reason", reason);
     bora_pack_string(&pack, "text", "");
     bora_pack_uint(&pack, "n_generated", 2);
-    bora_pack_uint(&pack, "decode_ms", 500);
+    bora_pack_float(&pack, "decode_ms", 500.1);
     bora_pack_bool(&pack, "stored", is_stored);
     fake_end(peer, &pack);
 }

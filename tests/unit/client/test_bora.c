@@ -242,7 +242,7 @@ static void test_listings_as_json(void **state)
 {
     fixture *f = *state;
     assert_int_equal(RUN(f, NULL, "sessions", "--json"), 0);
-    assert_has(f->out, "\"sessions\": [\n    {\n      \"session_id\": \"0123456789abcdef0123456789abcdef\",");
+    assert_has(f->out, "{\n  \"sessions\": [\n    {\n      \"session_id\": \"0123456789abcdef0123456789abcdef\",");
     assert_has(f->out, "\"n_tokens\": 1234,");
     assert_has(f->out, "\"current_model\": false,");
     assert_int_equal(RUN(f, NULL, "--json", "status"), 2); /* after the command */
@@ -303,7 +303,7 @@ static void test_complete_as_json(void **state)
         "{\"event\": \"token\", \"index\": 0, \"token\": 5, \"text\": \"prompt=x \", "
         "\"logprob\": -0.25}\n"
         "{\"event\": \"done\", \"reason\": \"stop\", \"text\": \"\", \"n_generated\": 2, "
-        "\"decode_ms\": 500, \"stored\": false}\n");
+        "\"decode_ms\": 500.1, \"stored\": false}\n");
 }
 
 static void test_ask(void **state)
@@ -322,7 +322,7 @@ static void test_ask(void **state)
     assert_has(f->err, "standard input is not UTF-8 text");
     assert_int_equal(RUN(f, NULL, "ask", "-v", "-s", "work", "hello"), 0);
     assert_has(f->err, "[resumed: 1,234 tokens of history, 0 of them run again]\n");
-    assert_has(f->err, "[2 new tokens in 0.5 s, 4.0 per second;");
+    assert_has(f->err, "[2 new tokens in 500 ms, 4.0 per second;");
     assert_has(f->err, "seed 18446744073709551615]\n");
     assert_int_equal(RUN(f, NULL, "ask", "-s", "work", "partly"), 0);
     assert_string_equal(f->out, "ok\n");
@@ -538,7 +538,41 @@ static void test_terminal_chat(void **state)
     expect(f, "the session is answering (busy)");
     expect(f, PROMPT);
     type(f, "\004");
-    expect(f, "bora chat -s 'made-up'");
+    expect(f, "bora chat -s made-up]");
+    assert_int_equal(wait_for_end(f), 0);
+}
+
+/* The daemon goes in the middle of an answer and comes back: the chat lives on, and says what the resumption cost. */
+static void test_terminal_chat_outlives_the_daemon(void **state)
+{
+    fixture *f = *state;
+    start_in_terminal(f, (const char *const[]){"chat", "-s", "it's", NULL});
+    expect(f, PROMPT);
+    type(f, "hello\r");
+    expect(f, "[resumed: 1,234 tokens of history, 0 of them run again]");
+    expect(f, PROMPT);
+    type(f, "hello\r");
+    expect(f, "Hi there.");
+    expect(f, PROMPT);
+    assert_null(strstr(strstr(f->out, "resumed") + 1, "resumed")); /* said once */
+    type(f, "vanish\r");
+    expect(f, "t0 \r\n[interrupted]\r\n");
+    expect(f, "the daemon went away before its answer was whole");
+    expect(f, PROMPT);
+    char directory[sizeof f->daemon->directory];
+    (void)snprintf(directory, sizeof directory, "%s", f->daemon->directory);
+    fake_stop(f->daemon, true);
+    type(f, "hello\r");
+    expect(f, "no daemon listens on ");
+    expect(f, PROMPT);
+    f->daemon = fake_start_with(FAKE_GOOD, directory, house_answers);
+    assert_non_null(f->daemon);
+    type(f, "hello\r");
+    expect(f, "[resumed: 1,234 tokens of history, 0 of them run again]");
+    expect(f, "Hi there.");
+    expect(f, PROMPT);
+    type(f, "/quit\r");
+    expect(f, "bora chat -s 'it'\\''s']");
     assert_int_equal(wait_for_end(f), 0);
 }
 
@@ -596,6 +630,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_scripted_chat, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_slash_commands, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_terminal_chat, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_terminal_chat_outlives_the_daemon, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_terminal_is_safe, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_interrupted_ask, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_terminated_chat, set_up, tear_down),
