@@ -33,7 +33,7 @@ typedef struct fake_daemon {
     enum fake_mode mode;
     void *zmq, *router, *control, *control_peer;
     pthread_t thread;
-    bool forgets_once; /* after the first greeting of a peer */
+    atomic_bool forgets_once; /* after the first greeting of a peer */
     /* A test's own answers, asked first; false: not a request it knows. NULL: none. */
     bool (*answers)(fake_peer *peer, uint64_t id, const bora_value *request);
     struct {
