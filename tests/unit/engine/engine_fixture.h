@@ -53,7 +53,7 @@ typedef struct engine {
 
 static void engine_open(engine *e, const engine_options *options)
 {
-    bora_log_init(&e->log, BORA_LOG_ERROR);
+    bora_log_init(&e->log, BORA_LOG_WARN);
     assert_ok(bora_model_open(BORA_SOURCE_DIR "/models/bora-tiny/bora-tiny-q8_0.gguf", NULL, &e->log, &e->model, err));
     bora_pipeline_options pipeline = {
         .n_threads = 2,

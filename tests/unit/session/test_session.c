@@ -203,7 +203,8 @@ static const char *const conversation[12] = {
 static bora_generate_request turn_of(size_t i, float temperature)
 {
     bora_generate_request request = chat("talk", conversation[i]);
-    request.max_tokens = 32;
+    request.max_tokens = 40;
+    request.ignore_eos = i % 2 == 0; /* some are cut: the next turn closes them */
     request.sampling.temperature = temperature;
     request.sampling.seed = 77 + i;
     request.sampling.repetition_penalty = temperature > 0 ? 1.1f : 1.0f;
@@ -331,7 +332,6 @@ static void runs_again(world *w)
 static void test_damaged_pages(void **state)
 {
     world *w = *state;
-    w->engine.log.level = BORA_LOG_ERROR;
     for (size_t i = 0; i < 12; i++) {
         bora_generate_request request = turn_of(i, 0);
         done_ok(ask(w, &request), 0);
@@ -470,6 +470,7 @@ static void test_cache_stops_growing(void **state)
     done_ok(d, BORA_REASON_LENGTH);
     assert_int_equal(d->n_history, c->n_prompt + c->n_tokens);
     assert_int_equal(c->kv_bytes, d->kv_bytes);
+    printf("%llu %llu\n",(unsigned long long)c->kv_bytes,(unsigned long long)bora_pipeline_kv_position_size(w->engine.pipeline));
     assert_true(c->kv_bytes <=
                 bora_pipeline_kv_position_size(w->engine.pipeline) * (TINY_WINDOW + w->engine_options.chunk));
     reopen(w);
