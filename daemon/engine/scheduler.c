@@ -46,7 +46,7 @@ struct bora_scheduler {
     bora_batch_part *parts; /* [max_running] */
     bora_task **in_step;    /* [max_running] */
     bora_task *running;     /* in order of arrival */
-    command *waiting, **waiting_end; /* generations that wait for a place, in order; linked by mail.next */
+    bora_mail *waiting, **waiting_end; /* generations that wait for a place, in order */
     bora_sequence **kept;   /* [n_kept] handed out and not closed */
     size_t n_kept, kept_capacity;
     bool stopping, quitting;
@@ -96,7 +96,7 @@ static void update_stats(bora_scheduler *scheduler, uint64_t n_steps, uint64_t n
         kv_bytes += bora_sequence_bytes(task->sequence);
     for (size_t i = 0; i < scheduler->n_kept; i++)
         kv_bytes += bora_sequence_bytes(scheduler->kept[i]);
-    for (const command *c = scheduler->waiting; c; c = (const command *)c->mail.next)
+    for (const bora_mail *mail = scheduler->waiting; mail; mail = mail->next)
         n_waiting++;
     (void)pthread_mutex_lock(&scheduler->stats_lock);
     scheduler->stats.n_running = count_running(scheduler);
@@ -173,10 +173,10 @@ static void cancel(bora_scheduler *scheduler, uint64_t id)
             finish(scheduler, task, BORA_REASON_CANCELLED, BORA_OK, NULL);
             return;
         }
-    for (command **link = &scheduler->waiting; *link; link = (command **)&(*link)->mail.next)
+    for (bora_mail **link = &scheduler->waiting; *link; link = &(*link)->next)
         if (((bora_generation *)*link)->id == id) {
             bora_generation *generation = (bora_generation *)*link;
-            *link = (command *)generation->mail.next;
+            *link = generation->mail.next;
             if (!*link)
                 scheduler->waiting_end = link;
             refuse(scheduler, generation, BORA_REASON_CANCELLED, BORA_OK, NULL);
@@ -190,7 +190,7 @@ static void end_all(bora_scheduler *scheduler)
         finish(scheduler, scheduler->running, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
     while (scheduler->waiting) {
         bora_generation *generation = (bora_generation *)scheduler->waiting;
-        scheduler->waiting = (command *)generation->mail.next;
+        scheduler->waiting = generation->mail.next;
         refuse(scheduler, generation, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
     }
     scheduler->waiting_end = &scheduler->waiting;
@@ -205,8 +205,8 @@ static void obey(bora_scheduler *scheduler, command *order)
             refuse(scheduler, (bora_generation *)order, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
             break;
         }
-        *scheduler->waiting_end = order;
-        scheduler->waiting_end = (command **)&order->mail.next;
+        *scheduler->waiting_end = &order->mail;
+        scheduler->waiting_end = &order->mail.next;
         break;
     case COMMAND_CANCEL:
         cancel(scheduler, order->id);
@@ -313,7 +313,7 @@ static void admit(bora_scheduler *scheduler)
 {
     while (scheduler->waiting && count_running(scheduler) < scheduler->options.max_running) {
         bora_generation *generation = (bora_generation *)scheduler->waiting;
-        scheduler->waiting = (command *)generation->mail.next;
+        scheduler->waiting = generation->mail.next;
         if (!scheduler->waiting)
             scheduler->waiting_end = &scheduler->waiting;
         start(scheduler, generation);
