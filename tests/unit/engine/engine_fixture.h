@@ -72,8 +72,9 @@ static void engine_open(engine *e, const engine_options *options)
     assert_int_equal(BORA_PLUGIN_LINK, 4);
     assert_ok(bora_pipeline_new(e->model, &pipeline, &e->log, &e->pipeline, err));
     assert_ok(bora_mailbox_new(&e->events, err));
-    bora_scheduler_options scheduler = {
-        .chunk = options->chunk, .batch_tokens = options->batch_tokens, .max_running = options->max_running};
+    bora_scheduler_options scheduler = {.chunk = options->chunk,
+                                        .batch_tokens = options->batch_tokens,
+                                        .max_running = options->max_running};
     assert_ok(bora_scheduler_new(e->pipeline, &scheduler, e->events, &e->log, &e->scheduler, err));
 }
 

@@ -13,7 +13,7 @@
 #pragma GCC diagnostic ignored "-Wunused-function" /* no test file uses all of it */
 
 #define ALICE "uid:1000"
-#define BOB "uid:1001"
+#define BOB   "uid:1001"
 
 typedef struct world {
     engine_options engine_options;
@@ -56,7 +56,7 @@ typedef struct client {
     char system[256];
     uint64_t stored_cached;
     size_t cancel_at_token, cancel_at_progress, abandon_at_token; /* from within the handler */
-    int order; /* of the last replies of all */
+    int order;                                                    /* of the last replies of all */
 } client;
 
 static int clock_of_ends; /* numbers the last replies of a test */
@@ -234,7 +234,8 @@ static void reopen(world *w)
 
 static bora_generate_request chat(const char *session, const char *text)
 {
-    bora_generate_request request = {.owner = ALICE, .session = session, .create = true, .text = text, .max_tokens = 24};
+    bora_generate_request request = {
+        .owner = ALICE, .session = session, .create = true, .text = text, .max_tokens = 24};
     request.sampling = BORA_SAMPLING_DEFAULT;
     request.sampling.temperature = 0;
     return request;

@@ -192,12 +192,13 @@ static void test_bad_requests(void **state)
     assert_int_equal(bora_sessions_n_open(w->sessions), 0);
 }
 
-/* ---- resuming ------------------------------------------------------------------------------------------------------ */
+/* ---- resuming ------------------------------------------------------------------------------------------------------
+ */
 
 static const char *const conversation[12] = {
-    "My name is Anna.",         "I live in Prague.",        "What is my name?",     "Tell me a story.",
-    "What is the capital?",     "Count to ten, please.",    "Where do I live?",     "I have a dog called Rex.",
-    "What is my dog's name?",   "Say something nice to me", "Do you remember Rex?", "What is my name, again?",
+    "My name is Anna.",       "I live in Prague.",        "What is my name?",     "Tell me a story.",
+    "What is the capital?",   "Count to ten, please.",    "Where do I live?",     "I have a dog called Rex.",
+    "What is my dog's name?", "Say something nice to me", "Do you remember Rex?", "What is my name, again?",
 };
 
 static bora_generate_request turn_of(size_t i, float temperature)
@@ -311,7 +312,8 @@ static void test_least_recently_used(void **state)
     assert_int_equal(n, 0);
 }
 
-/* ---- damage ---------------------------------------------------------------------------------------------------------- */
+/* ---- damage
+ * ---------------------------------------------------------------------------------------------------------- */
 
 /* After the tokens were run again, the pages in the store are good. */
 static void runs_again(world *w)
@@ -431,7 +433,8 @@ static void test_not_stored(void **state)
     exact(d, &request);
 }
 
-/* ---- limits ------------------------------------------------------------------------------------------------------------ */
+/* ---- limits
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static void test_context(void **state)
 {
@@ -480,7 +483,8 @@ static void test_cache_stops_growing(void **state)
     assert_true(e->kv_bytes <= d->kv_bytes);
 }
 
-/* ---- together -------------------------------------------------------------------------------------------------------------- */
+/* ---- together
+ * -------------------------------------------------------------------------------------------------------------- */
 
 static void test_eight_at_once(void **state)
 {

@@ -1,4 +1,5 @@
-/* How generations end other than by themselves, what else may happen to a session meanwhile, and memory that runs out. */
+/* How generations end other than by themselves, what else may happen to a session meanwhile, and memory that runs out.
+ */
 #include "session_fixture.h"
 
 /* An answer that goes on until it is stopped. */
@@ -50,7 +51,8 @@ static void goes_on(world *w, const char *session, uint64_t n_messages)
     }
 }
 
-/* ---- cancel ---------------------------------------------------------------------------------------------------------- */
+/* ---- cancel
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static void test_cancel_answer(void **state)
 {
@@ -127,7 +129,8 @@ static void test_cancel_before_answer(void **state)
     }
 }
 
-/* ---- the client or the daemon goes -------------------------------------------------------------------------------------- */
+/* ---- the client or the daemon goes
+ * -------------------------------------------------------------------------------------- */
 
 static void test_abandon(void **state)
 {
@@ -169,7 +172,8 @@ static void test_shutdown(void **state)
     goes_on(w, "talk", 2);
 }
 
-/* ---- busy ------------------------------------------------------------------------------------------------------------------ */
+/* ---- busy
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 static void test_busy(void **state)
 {
@@ -211,7 +215,8 @@ static void test_too_many_open(void **state)
     done_ok(ask(w, &request), 0);
 }
 
-/* ---- delete and rename --------------------------------------------------------------------------------------------------------- */
+/* ---- delete and rename
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void test_delete(void **state)
 {
@@ -308,7 +313,9 @@ static void test_rename(void **state)
     error_is(taken, BORA_E_NOT_FOUND);
 }
 
-/* ---- no memory --------------------------------------------------------------------------------------------------------------------- */
+/* ---- no memory
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
 
 /* Makes the n-th allocation and those after it fail in a whole turn. True if it went through. */
 static bool turn_without_memory(world *w, const bora_generate_request *request, uint64_t n)
@@ -345,7 +352,8 @@ static void test_no_memory(void **state)
     request.system = "Be brief.";
     done_ok(ask(w, &first), 0);
     client *before = show(w, ALICE, "talk");
-    /* From the store: what fails leaves memory. Every third allocation; all of them would take minutes under sanitizers. */
+    /* From the store: what fails leaves memory. Every third allocation; all of them would take minutes under
+     * sanitizers. */
     uint64_t n = 1;
     for (; !turn_without_memory(w, &request, n); n += 3) {
         client *s = show(w, ALICE, "talk");
