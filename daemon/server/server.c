@@ -74,15 +74,18 @@ static void read_monitor(bora_server *server)
 
 /* ---- frames ----------------------------------------------------------------------------------------------- */
 
-/* "uid:N" of the peer, from the kernel. libzmq's Peer-Address of an ipc peer is ":uid:gid:pid". */
+/* "uid:N" of the peer, from the kernel. libzmq's Peer-Address of an ipc peer ends in ":uid:gid:pid"; what stands before
+ * depends on the resolver. A peer cannot set the property: what it sends under that name is not taken. */
 static bool owner_of(zmq_msg_t *message, char ret_owner[32])
 {
     const char *address = zmq_msg_gets(message, "Peer-Address");
+    const char *field = address ? address + strlen(address) : NULL;
+    for (int n_colons = 0; n_colons < 3; n_colons += *field == ':')
+        if (!field || field-- == address)
+            return false;
     char *end = NULL;
-    if (!address || address[0] != ':')
-        return false;
-    unsigned long uid = strtoul(address + 1, &end, 10);
-    if (end == address + 1 || *end != ':')
+    unsigned long uid = strtoul(field + 1, &end, 10);
+    if (end == field + 1 || *end != ':')
         return false;
     (void)snprintf(ret_owner, 32, "uid:%lu", uid); /* fits */
     return true;
