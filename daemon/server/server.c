@@ -7,6 +7,7 @@
 #include "server/server_private.h"
 
 #include "base/memory.h"
+#include "endpoint.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -276,6 +277,7 @@ static bora_status open_sockets(bora_server *server, bora_error *err)
         return bora_fail(err, BORA_E_IO, "socket monitor: %s", zmq_strerror(errno));
     if (zmq_bind(server->router, server->options.endpoint) != 0)
         return bora_fail(err, BORA_E_IO, "listen on %s: %s", server->options.endpoint, zmq_strerror(errno));
+    server->has_socket_file = server->options.listen_fd < 0;
     return BORA_OK;
 }
 
@@ -326,8 +328,11 @@ void bora_server_free(bora_server *server)
         while (zmq_ctx_term(server->zmq) != 0 && errno == EINTR)
             continue;
     bora_closep(&server->signal_fd);
+    /* Both under the lock; if they stay, the next daemon uses them. */
+    if (server->has_socket_file)
+        (void)unlink(bora_endpoint_path(server->options.endpoint));
     if (server->lock_fd >= 0)
-        (void)unlink(server->lock_path); /* under the lock; if it stays, the next daemon uses it */
+        (void)unlink(server->lock_path);
     bora_closep(&server->lock_fd);
     bora_free(server->lock_path);
     bora_free(server);

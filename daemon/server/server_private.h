@@ -51,6 +51,7 @@ struct bora_server {
     int signal_fd;
     int lock_fd;
     char *lock_path;
+    bool has_socket_file; /* it is bound, and the file is ours to remove */
     bora_connection *connections;
     uint32_t n_connections;
     uint64_t started_ns;
