@@ -34,12 +34,8 @@ static void tell_history(const stream *s)
     const bora_answer *a = &s->answer;
     if (a->n_history == 0)
         return;
-    if (a->n_kept >= a->n_history)
-        bora_print_note(&s->cli->print, "[resumed: %s tokens of history, 0 of them run again]",
-                        bora_show_count(a->n_history).text);
-    else
-        bora_print_note(&s->cli->print, "[resumed: %s tokens of history, %s of them run again]",
-                        bora_show_count(a->n_history).text, bora_show_count(a->n_history - a->n_kept).text);
+    bora_print_note(&s->cli->print, "[resumed: %s tokens of history, %s of them run again]",
+                    bora_show_count(a->n_history).text, bora_show_count(a->n_rerun).text);
 }
 
 static void handle_accepted(stream *s, const bora_client_event *event)
@@ -47,6 +43,7 @@ static void handle_accepted(stream *s, const bora_client_event *event)
     s->answer.was_accepted = true;
     s->answer.n_history = field(event, "n_history");
     s->answer.n_kept = field(event, "n_cached");
+    s->answer.n_rerun = field(event, "n_rerun");
     s->answer.n_prompt = field(event, "n_prompt");
     s->answer.seed = field(event, "seed");
     s->is_in_session = bora_client_value_get(event->value, "session_id") != NULL;

@@ -52,7 +52,7 @@ bool bora_chat_pick(bora_chat *chat, const char *session)
     for (uint32_t i = 0; i < bora_client_value_count(sessions); i++) {
         const bora_client_value *found = bora_client_value_at(sessions, i);
         if (!text_is(bora_client_value_get(found, "name"), session) &&
-            !text_is(bora_client_value_get(found, "id"), session))
+            !text_is(bora_client_value_get(found, "session_id"), session))
             continue;
         chat->is_resumed = true;
         tell_session(chat, found);

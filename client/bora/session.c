@@ -23,7 +23,7 @@ static bool print_facts(const bora_cli *cli, const bora_client_value *value)
     bora_table_add(&table, "session");
     bora_table_add_value(&table, bora_client_value_get(value, "name"));
     bora_table_add(&table, "id");
-    bora_table_add_value(&table, bora_client_value_get(value, "id"));
+    bora_table_add_value(&table, bora_client_value_get(value, "session_id"));
     bora_table_add(&table, "model");
     bora_table_addf(&table, "%.*s%s", (int)size, model, is_current ? "" : " (not the one that is loaded)");
     bora_table_add(&table, "created");

@@ -199,6 +199,9 @@ static void on_started(bora_open *open, const bora_event *event)
                         .turn = live ? live->record.n_turns : 0,
                         .n_history = open->n_history,
                         .n_cached = event->n_cached,
+                        .n_rerun = live && live->record.n_cached > event->n_cached
+                                       ? live->record.n_cached - event->n_cached
+                                       : 0,
                         .n_prompt = event->n_prompt,
                         .seed = open->seed,
                         .system_ignored = open->system_ignored};
