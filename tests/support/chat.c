@@ -81,6 +81,7 @@ static void on_accepted(bora_test_answer *a, const bora_client_event *event)
     a->turn = number(event, "turn");
     a->n_history = number(event, "n_history");
     a->n_cached = number(event, "n_cached");
+    a->n_rerun = number(event, "n_rerun");
     a->n_prompt = number(event, "n_prompt");
     a->seed = number(event, "seed");
     a->system_ignored = bora_client_value_bool(bora_client_value_get(event->value, "system_ignored"), false);
@@ -203,8 +204,7 @@ uint64_t bora_test_number(bora_client *client, const char *verb, const char *key
     bora_client_result *result = NULL;
     if (bora_client_call(client, &request, &result, NULL) != BORA_CLIENT_OK)
         return UINT64_MAX;
-    uint64_t found =
-        bora_client_value_uint(bora_client_value_get(bora_client_result_value(result), key), UINT64_MAX);
+    uint64_t found = bora_client_value_uint(bora_client_value_get(bora_client_result_value(result), key), UINT64_MAX);
     bora_client_result_free(result);
     return found;
 }
