@@ -15,6 +15,10 @@
 #include <unistd.h>
 #include <zmq.h>
 
+/* Longer than any connection is kept once it is lost. Not -1 (never): ZeroMQ then takes the connection's queue away as
+ * soon as it is lost, with the events in it that nobody has read yet. */
+#define RECONNECT_MS (24 * 60 * 60 * 1000)
+
 /* Whatever says that there is no connection (any more). CLOSED comes when connecting failed. */
 #define EVENTS_OF_LOSS                                                                                                 \
     (ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |                                \
@@ -76,7 +80,7 @@ static bool open_sockets(bora_client *client)
     client->monitor = zmq_socket(client->zmq, ZMQ_PAIR);
     int64_t size_max = (int64_t)BORA_CLIENT_EVENT_SIZE_MAX;
     return client->dealer && client->monitor && set_int(client->dealer, ZMQ_LINGER, 0) &&
-           set_int(client->monitor, ZMQ_LINGER, 0) && set_int(client->dealer, ZMQ_RECONNECT_IVL, -1) &&
+           set_int(client->monitor, ZMQ_LINGER, 0) && set_int(client->dealer, ZMQ_RECONNECT_IVL, RECONNECT_MS) &&
            zmq_setsockopt(client->dealer, ZMQ_MAXMSGSIZE, &size_max, sizeof size_max) == 0 &&
            zmq_socket_monitor(client->dealer, monitor_name, EVENTS_OF_LOSS) == 0 &&
            zmq_connect(client->monitor, monitor_name) == 0 && watch(client, client->monitor) &&

@@ -378,6 +378,35 @@ static void a_turn_cut_by_sigterm_is_kept(void **state)
     bora_test_answer_release(&whole);
 }
 
+/* What the daemon sent before it ended reaches a client that was busy with something else all the time. */
+static void a_client_that_looks_later_misses_nothing(void **state)
+{
+    fixture *f = *state;
+    settings s = {.arguments = {SMALL}};
+    bora_test_answer cut = {0};
+
+    start_anew(f, &s);
+    bora_client *other = bora_test_connect(f->daemon.socket);
+    assert_non_null(other);
+    bora_client_generation g = generation_of(&s, 1);
+    g.max_tokens = 900; /* fewer than may wait for a client */
+    assert_int_equal(bora_test_answer_submit(f->client, &g, &cut), BORA_CLIENT_OK);
+    uint64_t n = 0;
+    while (n < 5) {
+        n = bora_test_number(other, "status", "n_generated_tokens");
+        assert_true(n <= g.max_tokens);
+    }
+    bora_client_close(other);
+    assert_int_equal(bora_test_daemon_end(&f->daemon, SIGTERM), 0);
+    while (!cut.has_ended)
+        assert_true(bora_test_dispatch(&f->client, 1));
+    assert_int_equal(cut.status, BORA_CLIENT_OK);
+    assert_null(cut.disorder);
+    assert_true(cut.has_done);
+    assert_true(cut.n_tokens >= 5);
+    bora_test_answer_release(&cut);
+}
+
 /* Ended before the first token: there is no turn, and the client is told so. */
 static void a_turn_cut_while_reading_leaves_nothing(void **state)
 {
@@ -414,10 +443,11 @@ static void a_turn_cut_while_reading_leaves_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(greedy_is_the_same_after_kills),         RUN(seeded_is_the_same_after_kills),
-        RUN(two_stages_are_the_same_after_kills),    RUN(f32_cache_is_the_same_after_kills),
-        RUN(plain_c_expert_is_the_same_after_kills), RUN(seeds_matter),
-        RUN(a_turn_cut_by_sigterm_is_kept),          RUN(a_turn_cut_while_reading_leaves_nothing),
+        RUN(greedy_is_the_same_after_kills),          RUN(seeded_is_the_same_after_kills),
+        RUN(two_stages_are_the_same_after_kills),     RUN(f32_cache_is_the_same_after_kills),
+        RUN(plain_c_expert_is_the_same_after_kills),  RUN(seeds_matter),
+        RUN(a_turn_cut_by_sigterm_is_kept),           RUN(a_client_that_looks_later_misses_nothing),
+        RUN(a_turn_cut_while_reading_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
