@@ -18,9 +18,10 @@ for program in "$@"; do
     timeout --kill-after=10 "$limit" "$program" >"$log" 2>&1 </dev/null
     code=$?
     ms=$((($(date +%s%N) - start) / 1000000))
-    ok=$(grep -cE '^\[       OK \]|^ok ' "$log")
-    bad=$(grep -cE '^\[  FAILED  \] [A-Za-z_0-9]+$|^not ok ' "$log")
-    skip=$(grep -cE '^\[  SKIPPED \] [A-Za-z_0-9]+$|^skip ' "$log")
+    ok=$(grep -acE '^\[       OK \]|^ok ' "$log")
+    # cmocka names what failed or was skipped a second time at its end.
+    bad=$(grep -aE '^\[  FAILED  \] [A-Za-z_0-9]+$|^not ok ' "$log" | sort -u | wc -l)
+    skip=$(grep -aE '^\[  SKIPPED \] [A-Za-z_0-9]+$|^skip ' "$log" | sort -u | wc -l)
     if [ "$code" -ne 0 ] && [ "$bad" -eq 0 ]; then
         bad=1 # it crashed, timed out, or a sanitizer ended it
     fi

@@ -4,6 +4,7 @@
 #include "json.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,10 +70,14 @@ int bora_cli_flush(int code)
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
-    if (errno == EPIPE)
-        return BORA_EXIT_PIPE;
-    bora_print_complaint("cannot write the output: %s", errno ? strerror(errno) : "an earlier write failed");
+    /* What an earlier write left in errno is gone: a pipe without a reader says it to poll as well. */
+    int failure = errno;
+    struct pollfd output = {.fd = STDOUT_FILENO};
+    bool is_broken_pipe = failure == EPIPE || (failure == 0 && poll(&output, 1, 0) == 1 && (output.revents & POLLERR));
     clearerr(stdout); /* said once */
+    if (is_broken_pipe)
+        return BORA_EXIT_PIPE;
+    bora_print_complaint("cannot write the output: %s", failure ? strerror(failure) : "an earlier write failed");
     return code == BORA_EXIT_OK ? BORA_EXIT_FAILED : code;
 }
 

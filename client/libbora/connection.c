@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -15,9 +16,9 @@
 #include <unistd.h>
 #include <zmq.h>
 
-/* Longer than any connection is kept once it is lost. Not -1 (never): ZeroMQ then takes the connection's queue away as
- * soon as it is lost, with the events in it that nobody has read yet. */
-#define RECONNECT_MS (24 * 60 * 60 * 1000)
+/* Never in the life of a connection, which ends as soon as the loss is seen. -1, which means never to ZeroMQ, will not
+ * do: the pipe is then closed with whatever had arrived and was not read yet. */
+#define RECONNECT_MS (INT_MAX / 2)
 
 /* Whatever says that there is no connection (any more). CLOSED comes when connecting failed. */
 #define EVENTS_OF_LOSS                                                                                                 \

@@ -79,8 +79,8 @@ static void layer_put(text *to, const bora_tiny_model *shape, uint32_t layer)
     }
 }
 
-char *bora_native_header(const bora_tiny_model *shape, const char *extra, uint32_t first, uint32_t n, bool with_rest,
-                         size_t *ret_data_size)
+char *bora_native_writer_header(const bora_tiny_model *shape, const char *extra, uint32_t first, uint32_t n,
+                                bool with_rest, size_t *ret_data_size)
 {
     char *header = NULL;
     size_t header_size = 0;
@@ -103,7 +103,7 @@ char *bora_native_header(const bora_tiny_model *shape, const char *extra, uint32
     return header;
 }
 
-char *bora_native_params(const bora_tiny_model *shape, const char *extra)
+char *bora_native_writer_params(const bora_tiny_model *shape, const char *extra)
 {
     char *params = NULL;
     size_t size = 0;
