@@ -91,6 +91,21 @@ int bora_cli_show(bora_cli *cli, bora_client_result **result,
     return done ? BORA_EXIT_OK : bora_cli_no_memory();
 }
 
+int bora_cli_list(bora_cli *cli, int n_words, char **words, bora_cli_ask_fn ask,
+                  bool (*print)(const bora_cli *cli, const bora_client_value *value))
+{
+    if (n_words > 0)
+        return bora_cli_usage(cli, "takes no words, such as '%s'", words[0]);
+    bora_client_result *result = NULL;
+    bora_client_error error = {0};
+    int code = bora_cli_connect(cli);
+    if (code != BORA_EXIT_OK)
+        return code;
+    if (ask(cli->client, &result, &error) != BORA_CLIENT_OK)
+        return bora_cli_failed(&error);
+    return bora_cli_show(cli, &result, print);
+}
+
 /* A file, pipe or connection; not a terminal and not /dev/null. */
 static bool stdin_has_text(void)
 {
