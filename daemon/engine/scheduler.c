@@ -1,8 +1,9 @@
-/* The engine thread's loop: take commands, build a step, run it, sample, send events; sleep when there is nothing to do.
+/* The engine thread's loop: take commands, build a step, run it, sample, send events; sleep when there is nothing to
+ * do.
  *
- * Commands from other threads are mail. Two of them must also reach a step that is running: cancel and stop raise a flag
- * that the stages poll once per layer; the step is then given up, the caches are as before it, and the next step is
- * built from what is left. */
+ * Commands from other threads are mail. Two of them must also reach a step that is running: cancel and stop raise a
+ * flag that the stages poll once per layer; the step is then given up, the caches are as before it, and the next step
+ * is built from what is left. */
 #include "engine/scheduler.h"
 
 #include "base/memory.h"
@@ -13,10 +14,10 @@
 #include <string.h>
 
 #define COMMAND_GENERATE 1
-#define COMMAND_CANCEL 2
-#define COMMAND_CLOSE 3
-#define COMMAND_STOP 4
-#define COMMAND_QUIT 5
+#define COMMAND_CANCEL   2
+#define COMMAND_CLOSE    3
+#define COMMAND_STOP     4
+#define COMMAND_QUIT     5
 
 /* The head that every command shares with bora_generation. */
 typedef struct command {
@@ -35,21 +36,22 @@ struct bora_scheduler {
     const bora_log *log;
     pthread_t thread;
     bool started;
-    atomic_bool give_up;  /* raised by cancel and stop, lowered by the engine when it has read its mail */
-    atomic_bool stopped;  /* stop was sent: once is enough */
-    command stop, quit;   /* need no memory when they are sent */
+    atomic_bool give_up; /* raised by cancel and stop, lowered by the engine when it has read its mail */
+    atomic_bool stopped; /* stop was sent: once is enough */
+    command stop, quit;  /* need no memory when they are sent */
 
     /* The engine thread's own: */
     bora_sampler *sampler;
-    float *logits;          /* [max_running, vocab_size] */
-    int32_t *rows;          /* [batch_tokens] tokens of the step */
-    bora_batch_part *parts; /* [max_running] */
-    bora_task **in_step;    /* [max_running] */
-    bora_task *running;     /* in order of arrival */
-    command *waiting, **waiting_end; /* generations that wait for a place, in order; linked by mail.next */
-    bora_sequence **kept;   /* [n_kept] handed out and not closed */
+    float *logits;                     /* [max_running, vocab_size] */
+    int32_t *rows;                     /* [batch_tokens] tokens of the step */
+    bora_batch_part *parts;            /* [max_running] */
+    bora_task **in_step;               /* [max_running] */
+    bora_task *running;                /* in order of arrival */
+    bora_mail *waiting, **waiting_end; /* generations that wait for a place, in order */
+    bora_sequence **kept;              /* [n_kept] handed out and not closed */
     size_t n_kept, kept_capacity;
     bool stopping, quitting;
+    bora_scheduler_stats counts; /* n_steps and n_*_tokens, up to now */
 
     pthread_mutex_t stats_lock;
     bora_scheduler_stats stats; /* protected by stats_lock */
@@ -88,7 +90,8 @@ static uint32_t count_running(const bora_scheduler *scheduler)
     return n;
 }
 
-static void update_stats(bora_scheduler *scheduler, uint64_t n_steps, uint64_t n_prompt, uint64_t n_generated)
+/* Publishes what changed. Before a generation's last event goes out, so that whoever has it finds it counted. */
+static void update_stats(bora_scheduler *scheduler)
 {
     uint64_t kv_bytes = 0;
     uint32_t n_waiting = 0;
@@ -96,15 +99,13 @@ static void update_stats(bora_scheduler *scheduler, uint64_t n_steps, uint64_t n
         kv_bytes += bora_sequence_bytes(task->sequence);
     for (size_t i = 0; i < scheduler->n_kept; i++)
         kv_bytes += bora_sequence_bytes(scheduler->kept[i]);
-    for (const command *c = scheduler->waiting; c; c = (const command *)c->mail.next)
+    for (const bora_mail *mail = scheduler->waiting; mail; mail = mail->next)
         n_waiting++;
     (void)pthread_mutex_lock(&scheduler->stats_lock);
+    scheduler->stats = scheduler->counts;
     scheduler->stats.n_running = count_running(scheduler);
     scheduler->stats.n_waiting = n_waiting;
     scheduler->stats.kv_bytes = kv_bytes;
-    scheduler->stats.n_steps += n_steps;
-    scheduler->stats.n_prompt_tokens += n_prompt;
-    scheduler->stats.n_generated_tokens += n_generated;
     (void)pthread_mutex_unlock(&scheduler->stats_lock);
 }
 
@@ -130,8 +131,9 @@ static void refuse(bora_scheduler *scheduler, bora_generation *generation, int r
             bora_sequence_close(generation->sequence);
         }
     }
-    bora_mailbox_send(scheduler->events, &done->mail);
     bora_generation_free(generation);
+    update_stats(scheduler);
+    bora_mailbox_send(scheduler->events, &done->mail);
 }
 
 static void finish(bora_scheduler *scheduler, bora_task *task, int reason, bora_status status, const bora_error *error)
@@ -140,10 +142,11 @@ static void finish(bora_scheduler *scheduler, bora_task *task, int reason, bora_
     while (*link != task)
         link = &(*link)->next;
     *link = task->next;
-    bora_sequence *sequence = NULL;
-    bora_task_finish(task, reason, status, error, &sequence);
-    if (sequence)
-        scheduler->kept[scheduler->n_kept++] = sequence; /* room was reserved when the task began */
+    bora_event *done = bora_task_finish(task, reason, status, error);
+    if (done->sequence)
+        scheduler->kept[scheduler->n_kept++] = done->sequence; /* room was reserved when the task began */
+    update_stats(scheduler);
+    bora_mailbox_send(scheduler->events, &done->mail);
 }
 
 static void start(bora_scheduler *scheduler, bora_generation *generation)
@@ -173,10 +176,10 @@ static void cancel(bora_scheduler *scheduler, uint64_t id)
             finish(scheduler, task, BORA_REASON_CANCELLED, BORA_OK, NULL);
             return;
         }
-    for (command **link = &scheduler->waiting; *link; link = (command **)&(*link)->mail.next)
+    for (bora_mail **link = &scheduler->waiting; *link; link = &(*link)->next)
         if (((bora_generation *)*link)->id == id) {
             bora_generation *generation = (bora_generation *)*link;
-            *link = (command *)generation->mail.next;
+            *link = generation->mail.next;
             if (!*link)
                 scheduler->waiting_end = link;
             refuse(scheduler, generation, BORA_REASON_CANCELLED, BORA_OK, NULL);
@@ -190,7 +193,7 @@ static void end_all(bora_scheduler *scheduler)
         finish(scheduler, scheduler->running, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
     while (scheduler->waiting) {
         bora_generation *generation = (bora_generation *)scheduler->waiting;
-        scheduler->waiting = (command *)generation->mail.next;
+        scheduler->waiting = generation->mail.next;
         refuse(scheduler, generation, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
     }
     scheduler->waiting_end = &scheduler->waiting;
@@ -205,8 +208,8 @@ static void obey(bora_scheduler *scheduler, command *order)
             refuse(scheduler, (bora_generation *)order, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
             break;
         }
-        *scheduler->waiting_end = order;
-        scheduler->waiting_end = (command **)&order->mail.next;
+        *scheduler->waiting_end = &order->mail;
+        scheduler->waiting_end = &order->mail.next;
         break;
     case COMMAND_CANCEL:
         cancel(scheduler, order->id);
@@ -234,14 +237,15 @@ static void add_part(bora_scheduler *scheduler, bora_task *task, uint32_t n, uin
     size_t begin = (size_t)bora_sequence_n_cached(task->sequence);
     memcpy(scheduler->rows + *n_rows, task->tokens.ids + begin, n * sizeof *scheduler->rows);
     bool whole = n == bora_task_n_left(task);
-    scheduler->parts[*n_parts] = (bora_batch_part){
-        .sequence = task->sequence, .n = n, .n_logits = whole && task->generation->max_generated > 0 ? 1 : 0};
+    scheduler->parts[*n_parts] = (bora_batch_part){.sequence = task->sequence,
+                                                   .n = n,
+                                                   .n_logits = whole && task->generation->max_generated > 0 ? 1 : 0};
     scheduler->in_step[(*n_parts)++] = task;
     *n_rows += n;
 }
 
 /* One row of everything that decodes, then prefill chunks as far as the budget goes. */
-static uint32_t build_step(bora_scheduler *scheduler, uint32_t *ret_n_rows)
+static uint32_t build_step(bora_scheduler *scheduler)
 {
     uint32_t n_parts = 0, n_rows = 0, budget = scheduler->options.batch_tokens;
     for (bora_task *task = scheduler->running; task; task = task->next)
@@ -257,7 +261,6 @@ static uint32_t build_step(bora_scheduler *scheduler, uint32_t *ret_n_rows)
             n = budget - n_rows;
         add_part(scheduler, task, (uint32_t)n, &n_parts, &n_rows);
     }
-    *ret_n_rows = n_rows;
     return n_parts;
 }
 
@@ -275,45 +278,72 @@ static void rotate(bora_scheduler *scheduler)
     *link = first;
 }
 
-static void step(bora_scheduler *scheduler)
+static bora_status run_parts(bora_scheduler *scheduler, uint32_t first, uint32_t n, const int32_t *rows,
+                             bora_error *err)
 {
-    uint32_t n_rows, n_parts = build_step(scheduler, &n_rows);
-    bora_batch batch = {.tokens = scheduler->rows, .parts = scheduler->parts, .n_parts = n_parts};
-    bora_error err = {{0}};
-    bora_status st = bora_pipeline_forward(scheduler->pipeline, &batch, &scheduler->give_up, scheduler->logits, &err);
-    if (st == BORA_E_CANCELLED)
-        return; /* the mail says for whom */
+    bora_batch batch = {.tokens = rows, .parts = scheduler->parts + first, .n_parts = n};
+    return bora_pipeline_forward(scheduler->pipeline, &batch, &scheduler->give_up, scheduler->logits, err);
+}
+
+/* Takes what n parts have come to: the next token of each, or its end. */
+static void take_parts(bora_scheduler *scheduler, uint32_t first, uint32_t n, bora_status st, const bora_error *error)
+{
     size_t vocab_size = bora_model_hparams(bora_pipeline_model(scheduler->pipeline))->vocab_size;
     const float *logits = scheduler->logits;
-    uint64_t n_generated = 0;
-    for (uint32_t i = 0; i < n_parts; i++) {
+    for (uint32_t i = first; i < first + n; i++) {
         bora_task *task = scheduler->in_step[i];
+        const bora_batch_part *part = &scheduler->parts[i];
         int reason = 0;
         bora_status own = st;
-        bora_error why = err;
-        if (own == BORA_OK && !bora_task_is_decoding(task))
+        bora_error why = *error;
+        if (own == BORA_OK && !bora_task_is_decoding(task)) {
+            scheduler->counts.n_prompt_tokens += part->n;
             own = bora_task_progress(task, &why);
-        if (own == BORA_OK && scheduler->parts[i].n_logits > 0) {
+        }
+        if (own == BORA_OK && part->n_logits > 0) {
             own = bora_task_take(task, scheduler->sampler, logits, &reason, &why);
-            logits += vocab_size;
-            n_generated++;
+            scheduler->counts.n_generated_tokens += own == BORA_OK;
         } else if (own == BORA_OK && bora_task_n_left(task) == 0) {
             reason = BORA_REASON_LENGTH; /* nothing was to be generated */
         }
+        logits += part->n_logits * vocab_size;
         if (own != BORA_OK)
             finish(scheduler, task, BORA_REASON_ERROR, own, &why);
         else if (reason)
             finish(scheduler, task, reason, BORA_OK, NULL);
     }
+}
+
+static void step(bora_scheduler *scheduler)
+{
+    uint32_t n_parts = build_step(scheduler);
+    bora_error err = {{0}};
+    bora_status st = run_parts(scheduler, 0, n_parts, scheduler->rows, &err);
+    if (st == BORA_E_CANCELLED)
+        return; /* the mail says for whom */
+    scheduler->counts.n_steps++;
+    if (st == BORA_OK || n_parts == 1) {
+        take_parts(scheduler, 0, n_parts, st, &err);
+    } else {
+        /* One of them cannot go on (its cache cannot grow, say): each for itself, so that it costs that one alone. */
+        const int32_t *rows = scheduler->rows;
+        for (uint32_t i = 0; i < n_parts; i++) {
+            st = run_parts(scheduler, i, 1, rows, &err);
+            if (st == BORA_E_CANCELLED)
+                break; /* those that are left have not moved */
+            rows += scheduler->parts[i].n;
+            take_parts(scheduler, i, 1, st, &err);
+        }
+    }
     rotate(scheduler);
-    update_stats(scheduler, 1, st == BORA_OK ? n_rows : 0, n_generated);
+    update_stats(scheduler);
 }
 
 static void admit(bora_scheduler *scheduler)
 {
     while (scheduler->waiting && count_running(scheduler) < scheduler->options.max_running) {
         bora_generation *generation = (bora_generation *)scheduler->waiting;
-        scheduler->waiting = (command *)generation->mail.next;
+        scheduler->waiting = generation->mail.next;
         if (!scheduler->waiting)
             scheduler->waiting_end = &scheduler->waiting;
         start(scheduler, generation);
@@ -330,7 +360,7 @@ static void *engine_main(void *arg)
         for (; order; order = (command *)bora_mailbox_take(scheduler->inbox))
             obey(scheduler, order);
         admit(scheduler);
-        update_stats(scheduler, 0, 0, 0);
+        update_stats(scheduler);
         if (scheduler->running)
             step(scheduler);
     }

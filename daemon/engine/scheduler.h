@@ -1,7 +1,8 @@
 /* The engine thread: runs generations of many sequences together, one batch step at a time.
  *
- * Jobs come in through a mailbox; events go out through another. A step takes one row of every sequence that decodes, then
- * fills the token budget with prefill chunks, oldest generation first, round-robin. Nothing here knows sockets or disks. */
+ * Jobs come in through a mailbox; events go out through another. A step takes one row of every sequence that decodes,
+ * then fills the token budget with prefill chunks, oldest generation first, round-robin. Nothing here knows sockets or
+ * disks. */
 #ifndef BORA_ENGINE_SCHEDULER_H
 #define BORA_ENGINE_SCHEDULER_H
 
@@ -24,77 +25,77 @@ typedef struct bora_scheduler_options {
 /* One generation. The caller fills it and gives it away. */
 typedef struct bora_generation {
     bora_mail mail;
-    int command;              /* the scheduler's own */
-    struct bora_event *done;  /* the scheduler's own: made by submit, so that the last event can always be sent */
-    uint64_t id;              /* of the caller's choosing, unique among those open; not 0 */
+    int command;             /* the scheduler's own */
+    struct bora_event *done; /* the scheduler's own: made by submit, so that the last event can always be sent */
+    uint64_t id;             /* of the caller's choosing, unique among those open; not 0 */
 
-    bora_sequence *sequence;  /* to go on with; NULL: a new one. Owned by the engine while it runs. */
-    bool keep;                /* hand the sequence back with the done event (else it is closed) */
-    bool export_pages;        /* hand out new pages with the done event */
-    bora_page *restore;       /* [n_restore] for a new sequence: it starts at restore_n_cached; owned */
+    bora_sequence *sequence; /* to go on with; NULL: a new one. Owned by the engine while it runs. */
+    bool keep;               /* hand the sequence back with the done event (else it is closed) */
+    bool export_pages;       /* hand out new pages with the done event */
+    bora_page *restore;      /* [n_restore] for a new sequence: it starts at restore_n_cached; owned */
     size_t n_restore;
     uint64_t restore_n_cached;
 
-    int32_t *tokens;          /* [n_tokens] the whole history including the new prompt; owned. Those from n_cached on are run. */
-    size_t n_tokens;          /* > n_cached */
-    uint32_t max_generated;   /* at most so many new tokens; 0: only run the prompt */
-    bora_sampling sampling;   /* biases owned by the generation (bora_free) */
-    char *stops[16];          /* [n_stops] texts to end before; owned */
+    int32_t *tokens; /* [n_tokens] the whole history including the new prompt; owned. Those from n_cached on are run. */
+    size_t n_tokens; /* > n_cached */
+    uint32_t max_generated; /* at most so many new tokens; 0: only run the prompt */
+    bora_sampling sampling; /* biases owned by the generation (bora_free) */
+    char *stops[16];        /* [n_stops] texts to end before; owned */
     uint32_t n_stops;
     bool ignore_eos;
-    bool continues_text;      /* the answer goes on after text (raw completion): a leading space is kept */
+    bool continues_text; /* the answer goes on after text (raw completion): a leading space is kept */
 } bora_generation;
 
 void bora_generation_free(bora_generation *generation); /* with all it owns except sequence; NULL is a no-op */
 
 /* ---- events (from the engine) -------------------------------------------------------------------------- */
 
-#define BORA_EVENT_STARTED 1  /* n_cached, n_prompt are known; after a failed restore restore_failed says why */
-#define BORA_EVENT_PROGRESS 2 /* n_done of n_prompt */
-#define BORA_EVENT_TOKEN 3
-#define BORA_EVENT_DONE 4     /* the last of a generation */
+#define BORA_EVENT_STARTED    1 /* n_cached, n_prompt are known; after a failed restore restore_failed says why */
+#define BORA_EVENT_PROGRESS   2 /* n_done of n_prompt */
+#define BORA_EVENT_TOKEN      3
+#define BORA_EVENT_DONE       4 /* the last of a generation */
 
-#define BORA_REASON_STOP 1      /* end-of-text token */
+#define BORA_REASON_STOP      1 /* end-of-text token */
 #define BORA_REASON_STOP_TEXT 2
-#define BORA_REASON_LENGTH 3
-#define BORA_REASON_CONTEXT 4
+#define BORA_REASON_LENGTH    3
+#define BORA_REASON_CONTEXT   4
 #define BORA_REASON_CANCELLED 5
-#define BORA_REASON_SHUTDOWN 6
-#define BORA_REASON_ERROR 7     /* status and error say what */
+#define BORA_REASON_SHUTDOWN  6
+#define BORA_REASON_ERROR     7 /* status and error say what */
 
 const char *bora_reason_name(int reason); /* as in PROTOCOL.md; "error" */
 
 typedef struct bora_event {
     bora_mail mail;
     int type;
-    uint64_t id;         /* of the generation */
+    uint64_t id; /* of the generation */
 
     uint64_t n_cached;   /* STARTED: tokens that were not run again; DONE: tokens in the cache now */
     uint64_t n_prompt;   /* STARTED, PROGRESS, DONE: tokens to run */
     uint64_t n_done;     /* PROGRESS */
     bool restore_failed; /* STARTED: the pages could not be used; error says why; all tokens are run again */
 
-    uint32_t index;      /* TOKEN: from 0 */
+    uint32_t index; /* TOKEN: from 0 */
     int32_t token;
     float logprob;
-    char *text;          /* TOKEN, DONE: what can be shown now; zero-terminated, owned; never NULL for TOKEN and DONE */
+    char *text; /* TOKEN, DONE: what can be shown now; zero-terminated, owned; never NULL for TOKEN and DONE */
     size_t text_size;
 
-    int reason;          /* DONE */
-    bora_status status;  /* DONE: for REASON_ERROR */
+    int reason;         /* DONE */
+    bora_status status; /* DONE: for REASON_ERROR */
     bora_error error;
-    int32_t *generated;  /* DONE: [n_generated] all new tokens, the end-of-text token included; owned */
+    int32_t *generated; /* DONE: [n_generated] all new tokens, the end-of-text token included; owned */
     size_t n_generated;
-    char *answer;        /* DONE: the whole text of the answer, stop text removed; owned */
+    char *answer; /* DONE: the whole text of the answer, stop text removed; owned */
     size_t answer_size;
     bora_sequence *sequence; /* DONE, if keep and it can go on; NULL otherwise */
-    bora_page *pages;    /* DONE, if export_pages; owned */
+    bora_page *pages;        /* DONE, if export_pages; owned */
     size_t n_pages;
     uint64_t keep_from[BORA_CLASSES_MAX];
     uint32_t n_classes;
     bool replaced_pages; /* DONE: the pages are the whole cache, not an addition (run again after a failed restore) */
     uint64_t queue_ns, prefill_ns, decode_ns; /* DONE */
-    uint64_t kv_bytes;   /* TOKEN, DONE: of the sequence */
+    uint64_t kv_bytes;                        /* TOKEN, DONE: of the sequence */
 } bora_event;
 
 /* With all it owns except sequence. NULL is a no-op. */

@@ -159,9 +159,9 @@ static size_t find_stop(const bora_task *task, size_t from)
     size_t best = SIZE_MAX;
     for (uint32_t i = 0; i < task->generation->n_stops; i++) {
         const char *stop = task->generation->stops[i];
-        const char *found = task->answer.size > from ? memmem(task->answer.bytes + from, task->answer.size - from, stop,
-                                                             strlen(stop))
-                                                     : NULL;
+        const char *found = task->answer.size > from
+                                ? memmem(task->answer.bytes + from, task->answer.size - from, stop, strlen(stop))
+                                : NULL;
         if (found && (size_t)(found - task->answer.bytes) < best)
             best = (size_t)(found - task->answer.bytes);
     }
@@ -185,8 +185,8 @@ static size_t held_back(const bora_task *task)
 static bora_status send_token(bora_task *task, int32_t token, float logprob, size_t end, bora_error *err)
 {
     bora_event *event = event_new(task, BORA_EVENT_TOKEN);
-    char *text = event ? bora_strndup(task->answer.bytes ? task->answer.bytes + task->n_sent : "", end - task->n_sent)
-                       : NULL;
+    char *text =
+        event ? bora_strndup(task->answer.bytes ? task->answer.bytes + task->n_sent : "", end - task->n_sent) : NULL;
     if (!text) {
         bora_event_free(event);
         return bora_fail(err, BORA_E_NOMEM, "token of a generation");
@@ -202,7 +202,8 @@ static bora_status send_token(bora_task *task, int32_t token, float logprob, siz
     return BORA_OK;
 }
 
-bora_status bora_task_take(bora_task *task, bora_sampler *sampler, const float *logits, int *ret_reason, bora_error *err)
+bora_status bora_task_take(bora_task *task, bora_sampler *sampler, const float *logits, int *ret_reason,
+                           bora_error *err)
 {
     const bora_generation *generation = task->generation;
     int32_t token;
@@ -268,8 +269,7 @@ static bora_status fill_done(bora_task *task, int reason, bora_event *done, bora
     return st;
 }
 
-void bora_task_finish(bora_task *task, int reason, bora_status status, const bora_error *error,
-                      bora_sequence **ret_sequence)
+bora_event *bora_task_finish(bora_task *task, int reason, bora_status status, const bora_error *error)
 {
     bora_event *done = task->generation->done;
     task->generation->done = NULL;
@@ -287,11 +287,10 @@ void bora_task_finish(bora_task *task, int reason, bora_status status, const bor
         status = fill_done(task, reason, done, &done->error);
     done->reason = status == BORA_OK ? reason : BORA_REASON_ERROR;
     done->status = status;
-    *ret_sequence = NULL;
     if (task->generation->keep && status == BORA_OK)
-        *ret_sequence = done->sequence = task->sequence;
+        done->sequence = task->sequence;
     else
         bora_sequence_close(task->sequence);
-    bora_mailbox_send(task->events, &done->mail);
     task_free(task);
+    return done;
 }

@@ -1,4 +1,5 @@
-/* A task: one generation in execution. Turns sampled tokens into events and decides when the answer ends. Engine thread. */
+/* A task: one generation in execution. Turns sampled tokens into events and decides when the answer ends. Engine
+ * thread. */
 #ifndef BORA_ENGINE_TASK_H
 #define BORA_ENGINE_TASK_H
 
@@ -10,11 +11,11 @@ typedef struct bora_task {
     bora_sequence *sequence;     /* owned while the task lives */
     bora_mailbox *events;        /* borrowed */
     bora_decoder decoder;
-    bora_tokens tokens;          /* prompt history and what was generated */
-    size_t n_start;              /* tokens that were in the cache when it began */
-    size_t n_prompt_end;         /* tokens of history and prompt */
+    bora_tokens tokens;  /* prompt history and what was generated */
+    size_t n_start;      /* tokens that were in the cache when it began */
+    size_t n_prompt_end; /* tokens of history and prompt */
     bora_text answer;
-    size_t n_sent;               /* bytes of the answer that went out */
+    size_t n_sent; /* bytes of the answer that went out */
     bool replaced_pages;
     uint64_t submitted_ns, started_ns, prefilled_ns;
     uint64_t max_positions;
@@ -34,9 +35,8 @@ bora_status bora_task_progress(bora_task *task, bora_error *err);
 /* logits [vocab_size] after the last token: chooses the next one. *ret_reason: 0 to go on, or BORA_REASON_*. */
 bora_status bora_task_take(bora_task *task, bora_sampler *sampler, const float *logits, int *ret_reason,
                            bora_error *err);
-/* Sends DONE and frees the task. *ret_sequence: the sequence that was handed out, or NULL. status, error: for
- * REASON_ERROR. */
-void bora_task_finish(bora_task *task, int reason, bora_status status, const bora_error *error,
-                      bora_sequence **ret_sequence);
+/* Frees the task and returns its DONE event, to be sent. The event's sequence, if it has one, was handed out; else it
+ * is closed. status, error: for REASON_ERROR. */
+bora_event *bora_task_finish(bora_task *task, int reason, bora_status status, const bora_error *error);
 
 #endif

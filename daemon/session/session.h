@@ -1,15 +1,15 @@
 /* Sessions: conversations that outlive clients and daemons.
  *
- * The manager keeps the sessions that are in memory (their tokens and, in the engine, their KV caches), brings others in
- * from the store when they are used, and turns requests into generations and generations into stored turns. Everything
- * here runs on the loop thread; the engine and the store answer through mailboxes that the loop empties into
+ * The manager keeps the sessions that are in memory (their tokens and, in the engine, their KV caches), brings others
+ * in from the store when they are used, and turns requests into generations and generations into stored turns.
+ * Everything here runs on the loop thread; the engine and the store answer through mailboxes that the loop empties into
  * bora_sessions_on_event and the store jobs' done functions (context: the manager).
  *
  *   generate ──▶ load (store) ──▶ restore + run (engine) ──events──▶ handler
  *                                        done ──▶ commit (store) ──▶ handler: DONE
  *
- * A turn's DONE reaches the handler after its transaction is on disk. If it cannot be stored, the handler gets ERROR, and the
- * session in memory is dropped: it stands as it was before the turn. */
+ * A turn's DONE reaches the handler after its transaction is on disk. If it cannot be stored, the handler gets ERROR,
+ * and the session in memory is dropped: it stands as it was before the turn. */
 #ifndef BORA_SESSION_SESSION_H
 #define BORA_SESSION_SESSION_H
 
@@ -19,78 +19,79 @@
 typedef struct bora_sessions bora_sessions;
 
 typedef struct bora_sessions_options {
-    bora_chat_layout layout;    /* of chat turns; never AUTO */
-    uint32_t n_live_max;        /* sessions in memory; idle ones beyond it leave, least recently used first */
-    uint32_t n_open_max;        /* generations open at once, all owners; more are BUSY */
-    uint64_t context;           /* positions a session may reach */
+    bora_chat_layout layout; /* of chat turns; never AUTO */
+    uint32_t n_live_max;     /* sessions in memory; idle ones beyond it leave, least recently used first */
+    uint32_t n_open_max;     /* generations open at once, all owners; more are BUSY */
+    uint64_t context;        /* positions a session may reach */
 } bora_sessions_options;
 
 /* All borrowed; they outlive the manager. */
-bora_status bora_sessions_new(const bora_model *model, bora_pipeline *pipeline, bora_scheduler *scheduler, bora_store *store,
-                              const bora_sessions_options *options, const bora_log *log, bora_sessions **ret_sessions,
-                              bora_error *err);
-/* After scheduler and store are closed and both mailboxes emptied. Handlers still open are not called. NULL is a no-op. */
+bora_status bora_sessions_new(const bora_model *model, bora_pipeline *pipeline, bora_scheduler *scheduler,
+                              bora_store *store, const bora_sessions_options *options, const bora_log *log,
+                              bora_sessions **ret_sessions, bora_error *err);
+/* After scheduler and store are closed and both mailboxes emptied. Handlers still open are not called. NULL is a no-op.
+ */
 void bora_sessions_free(bora_sessions *sessions);
 
 /* ---- what a request gets back -------------------------------------------------------------------------- */
 
 #define BORA_REPLY_ACCEPTED 1
 #define BORA_REPLY_PROGRESS 2
-#define BORA_REPLY_TOKEN 3
-#define BORA_REPLY_DONE 4     /* the last */
-#define BORA_REPLY_ERROR 5    /* the last */
-#define BORA_REPLY_RECORD 6   /* the last: create, rename, delete (id only) */
-#define BORA_REPLY_LIST 7     /* the last */
+#define BORA_REPLY_TOKEN    3
+#define BORA_REPLY_DONE     4 /* the last */
+#define BORA_REPLY_ERROR    5 /* the last */
+#define BORA_REPLY_RECORD   6 /* the last: create, rename, delete (id only) */
+#define BORA_REPLY_LIST     7 /* the last */
 #define BORA_REPLY_CONTENTS 8 /* the last: show */
 
 /* Valid during the handler's call; which fields are set depends on type. */
 typedef struct bora_reply {
     int type;
-    bora_status status;              /* ERROR */
-    const char *message;             /* ERROR */
+    bora_status status;                    /* ERROR */
+    const char *message;                   /* ERROR */
     const char *session_name, *session_id; /* ACCEPTED; NULL outside a session */
-    uint64_t turn;                   /* ACCEPTED */
-    uint64_t n_history;              /* ACCEPTED: tokens the session had before this turn */
-    uint64_t n_cached;               /* ACCEPTED, DONE: of the history, tokens that are in the cache */
-    uint64_t n_rerun;                /* ACCEPTED: of the history, tokens that were run before and are run again */
-    uint64_t n_prompt;               /* ACCEPTED, PROGRESS, DONE: tokens run (to run) before the first new one */
-    uint64_t n_done;                 /* PROGRESS */
-    uint64_t seed;                   /* ACCEPTED */
-    bool system_ignored;             /* ACCEPTED */
-    const bora_event *event;         /* TOKEN, DONE: the engine's event */
-    bool stored;                     /* DONE */
-    uint64_t store_ns;               /* DONE */
-    const bora_session_record *records; /* RECORD: one; LIST: [n_records] */
+    uint64_t turn;                         /* ACCEPTED */
+    uint64_t n_history;                    /* ACCEPTED: tokens the session had before this turn */
+    uint64_t n_cached;                     /* ACCEPTED, DONE: of the history, tokens that are in the cache */
+    uint64_t n_rerun;                      /* ACCEPTED: of the history, tokens that were run before and are run again */
+    uint64_t n_prompt;                     /* ACCEPTED, PROGRESS, DONE: tokens run (to run) before the first new one */
+    uint64_t n_done;                       /* PROGRESS */
+    uint64_t seed;                         /* ACCEPTED */
+    bool system_ignored;                   /* ACCEPTED */
+    const bora_event *event;               /* TOKEN, DONE: the engine's event */
+    bool stored;                           /* DONE */
+    uint64_t store_ns;                     /* DONE */
+    const bora_session_record *records;    /* RECORD: one; LIST: [n_records] */
     size_t n_records;
     const bora_session_contents *contents; /* CONTENTS */
 } bora_reply;
 
-/* Called on the loop thread, any number of times, possibly before the request function has returned; the last call has one
- * of the types marked so, after which user is not touched any more. */
+/* Called on the loop thread, any number of times, possibly before the request function has returned; the last call has
+ * one of the types marked so, after which user is not touched any more. */
 typedef void (*bora_reply_fn)(void *user, const bora_reply *reply);
 
 /* ---- requests (loop thread) ---------------------------------------------------------------------------- */
 
 typedef struct bora_generate_request {
     const char *owner;
-    const char *session;     /* name or id; NULL: none, nothing is kept */
-    bool create;             /* make it if it is not there */
-    const char *text;        /* a user's message; zero-terminated UTF-8; or NULL and one of: */
-    const char *prompt;      /* raw text */
-    const int32_t *tokens;   /* [n_tokens] raw ids */
+    const char *session;   /* name or id; NULL: none, nothing is kept */
+    bool create;           /* make it if it is not there */
+    const char *text;      /* a user's message; zero-terminated UTF-8; or NULL and one of: */
+    const char *prompt;    /* raw text */
+    const int32_t *tokens; /* [n_tokens] raw ids */
     size_t n_tokens;
-    bool bos;                /* with prompt */
-    const char *system;      /* may be NULL */
+    bool bos;           /* with prompt */
+    const char *system; /* may be NULL */
     uint32_t max_tokens;
-    bora_sampling sampling;  /* seed set; biases borrowed */
+    bora_sampling sampling;   /* seed set; biases borrowed */
     const char *const *stops; /* [n_stops], borrowed */
     uint32_t n_stops;
     bool ignore_eos;
 } bora_generate_request;
 
-/* Everything borrowed for the call. On BORA_OK the handler will be called; *ret_id names the generation for cancel. On an
- * error it will not. Errors: INVAL, BUSY (too many open; the session is answering), LIMIT (context), UNSUPPORTED (no chat
- * layout), CLOSED (stopping), NOMEM. Errors found later (NOT_FOUND ...) come through the handler. */
+/* Everything borrowed for the call. On BORA_OK the handler will be called; *ret_id names the generation for cancel. On
+ * an error it will not. Errors: INVAL, BUSY (too many open; the session is answering), LIMIT (context), UNSUPPORTED (no
+ * chat layout), CLOSED (stopping), NOMEM. Errors found later (NOT_FOUND ...) come through the handler. */
 bora_status bora_sessions_generate(bora_sessions *sessions, const bora_generate_request *request, bora_reply_fn handler,
                                    void *user, uint64_t *ret_id, bora_error *err);
 /* The generation ends with DONE, reason cancelled (or ERROR, CANCELLED, if it had not begun). Unknown ids are ignored:
@@ -102,9 +103,10 @@ void bora_sessions_abandon(bora_sessions *sessions, uint64_t id);
 /* Each answers through the handler with RECORD, LIST, CONTENTS or ERROR; on an error return it is not called. */
 bora_status bora_sessions_create(bora_sessions *sessions, const char *owner, const char *name, const char *system,
                                  bora_reply_fn handler, void *user, bora_error *err);
-bora_status bora_sessions_list(bora_sessions *sessions, const char *owner, bora_reply_fn handler, void *user, bora_error *err);
-bora_status bora_sessions_show(bora_sessions *sessions, const char *owner, const char *session, bora_reply_fn handler, void *user,
+bora_status bora_sessions_list(bora_sessions *sessions, const char *owner, bora_reply_fn handler, void *user,
                                bora_error *err);
+bora_status bora_sessions_show(bora_sessions *sessions, const char *owner, const char *session, bora_reply_fn handler,
+                               void *user, bora_error *err);
 bora_status bora_sessions_rename(bora_sessions *sessions, const char *owner, const char *session, const char *new_name,
                                  bora_reply_fn handler, void *user, bora_error *err);
 bora_status bora_sessions_delete(bora_sessions *sessions, const char *owner, const char *session, bora_reply_fn handler,

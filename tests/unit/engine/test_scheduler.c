@@ -1,0 +1,544 @@
+/* The scheduler on the embedded model: what a generation's events say, how generations end, and that they do not touch
+ * each other. */
+#include "engine_fixture.h"
+
+#include <stdlib.h>
+
+#pragma GCC diagnostic ignored "-Wunused-function" /* of the fixture */
+
+/* A running record of one generation's events. */
+typedef struct record {
+    uint64_t id;
+    int n_started, n_progress, n_done;
+    uint64_t n_cached, n_prompt, last_progress;
+    int32_t tokens[4096];
+    size_t n_tokens;
+    char text[16384]; /* of the token events and of done */
+    size_t text_size;
+    bool restore_failed;
+    bora_event *done;
+    size_t order; /* among the ends */
+} record;
+
+typedef struct fixture {
+    engine engine;
+    record records[16]; /* by id - 1 */
+    size_t n_records, n_ended;
+} fixture;
+
+static fixture *fixture_open(const engine_options *options)
+{
+    fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    engine_open(&f->engine, options);
+    return f;
+}
+
+static int teardown(void **state)
+{
+    fixture *f = *state;
+    engine_close(&f->engine);
+    for (size_t i = 0; i < f->n_records; i++)
+        bora_event_free(f->records[i].done);
+    free(f);
+    return 0;
+}
+
+static int setup(void **state)
+{
+    engine_options options = ENGINE_DEFAULT;
+    *state = fixture_open(&options);
+    return 0;
+}
+
+static int setup_narrow(void **state)
+{
+    engine_options options = ENGINE_DEFAULT;
+    options.max_running = 2;
+    options.chunk = 8;
+    options.batch_tokens = 12;
+    *state = fixture_open(&options);
+    return 0;
+}
+
+/* A generation of text's tokens after BOS; greedy. */
+static bora_generation *generation_of(fixture *f, const char *text, uint32_t max_generated)
+{
+    const bora_tokenizer *tokenizer = bora_model_tokenizer(f->engine.model);
+    bora_generation *generation = bora_calloc(1, sizeof *generation);
+    assert_non_null(generation);
+    bora_tokens tokens = {0};
+    assert_ok(bora_tokens_push(&tokens, bora_tokenizer_bos(tokenizer), err));
+    assert_ok(bora_tokenizer_encode(tokenizer, text, strlen(text), &tokens, err));
+    generation->tokens = tokens.ids;
+    generation->n_tokens = tokens.n;
+    generation->max_generated = max_generated;
+    generation->sampling = BORA_SAMPLING_DEFAULT;
+    generation->sampling.temperature = 0;
+    generation->ignore_eos = true;
+    return generation;
+}
+
+static record *submit(fixture *f, bora_generation *generation)
+{
+    assert_true(f->n_records < BORA_ARRAY_SIZE(f->records));
+    record *r = &f->records[f->n_records++];
+    r->id = generation->id = f->n_records;
+    assert_ok(bora_scheduler_submit(f->engine.scheduler, generation, err));
+    return r;
+}
+
+static void add_text(record *r, const bora_event *event)
+{
+    assert_true(r->text_size + event->text_size < sizeof r->text);
+    if (event->text_size)
+        memcpy(r->text + r->text_size, event->text, event->text_size);
+    r->text_size += event->text_size;
+}
+
+/* The next event, into its record. */
+static void take(fixture *f)
+{
+    bora_event *event = (bora_event *)bora_mailbox_wait(f->engine.events, DEADLINE_MS);
+    assert_non_null(event);
+    assert_true(event->id >= 1 && event->id <= f->n_records);
+    record *r = &f->records[event->id - 1];
+    assert_int_equal(r->n_done, 0); /* nothing comes after it */
+    switch (event->type) {
+    case BORA_EVENT_STARTED:
+        assert_int_equal(r->n_started++, 0);
+        r->n_cached = event->n_cached;
+        r->n_prompt = event->n_prompt;
+        r->restore_failed = event->restore_failed;
+        break;
+    case BORA_EVENT_PROGRESS:
+        assert_int_equal(r->n_tokens, 0);
+        assert_int_equal(event->n_prompt, r->n_prompt);
+        assert_true(event->n_done > r->last_progress && event->n_done <= r->n_prompt);
+        r->last_progress = event->n_done;
+        r->n_progress++;
+        break;
+    case BORA_EVENT_TOKEN:
+        assert_int_equal(r->last_progress, r->n_prompt);
+        assert_int_equal(event->index, r->n_tokens);
+        assert_true(event->logprob <= 0);
+        r->tokens[r->n_tokens++] = event->token;
+        add_text(r, event);
+        break;
+    default:
+        assert_int_equal(event->type, BORA_EVENT_DONE);
+        r->n_done++;
+        r->order = ++f->n_ended;
+        if (event->text)
+            add_text(r, event);
+        if (event->reason != BORA_REASON_ERROR) {
+            assert_int_equal(event->n_generated, r->n_tokens);
+            assert_memory_equal(event->generated ? event->generated : r->tokens, r->tokens,
+                                r->n_tokens * sizeof *r->tokens);
+        }
+        if (event->answer) {
+            assert_int_equal(event->answer_size, r->text_size);
+            assert_memory_equal(event->answer, r->text, r->text_size);
+        }
+        r->done = event;
+        return;
+    }
+    bora_event_free(event);
+}
+
+static void await(fixture *f, record *r)
+{
+    while (r->n_done == 0)
+        take(f);
+}
+
+static void ended(const record *r, int reason)
+{
+    if (r->done->reason != reason)
+        fail_msg("ended with %s: %s", bora_reason_name(r->done->reason), r->done->error.message);
+}
+
+static record *run(fixture *f, bora_generation *generation)
+{
+    record *r = submit(f, generation);
+    await(f, r);
+    return r;
+}
+
+static void cancel(fixture *f, const record *r)
+{
+    assert_ok(bora_scheduler_cancel(f->engine.scheduler, r->id, err));
+}
+
+static void same(const record *a, const record *b, size_t n)
+{
+    assert_true(a->n_tokens >= n && b->n_tokens >= n);
+    assert_memory_equal(a->tokens, b->tokens, n * sizeof *a->tokens);
+}
+
+static const char *story(void)
+{
+    return "Once upon a time there was a dog and the dog had a friend, who was a cat. They lived in a house by the "
+           "sea.";
+}
+
+/* ---- one at a time ----------------------------------------------------------------------------------------------- */
+
+static void test_events(void **state)
+{
+    fixture *f = *state;
+    record *r = run(f, generation_of(f, story(), 20));
+    ended(r, BORA_REASON_LENGTH);
+    assert_int_equal(r->n_started, 1);
+    assert_int_equal(r->n_tokens, 20);
+    assert_int_equal(r->n_progress, (r->n_prompt + 31) / 32);
+    assert_int_equal(r->n_cached, 0);
+    assert_int_equal(r->done->n_cached, r->n_prompt + 19); /* the last token is not run */
+    assert_null(r->done->sequence);
+    assert_null(r->done->pages);
+    assert_true(r->done->kv_bytes > 0);
+    bora_scheduler_stats stats;
+    bora_scheduler_stats_get(f->engine.scheduler, &stats);
+    assert_int_equal(stats.n_steps, r->n_progress + 19);
+    assert_int_equal(stats.n_prompt_tokens, r->n_prompt);
+    assert_int_equal(stats.n_generated_tokens, 20);
+    assert_int_equal(stats.n_running, 0);
+    assert_int_equal(stats.kv_bytes, 0);
+}
+
+static void test_nothing_to_generate(void **state)
+{
+    fixture *f = *state;
+    bora_generation *generation = generation_of(f, story(), 0);
+    generation->keep = true;
+    record *r = run(f, generation);
+    ended(r, BORA_REASON_LENGTH);
+    assert_int_equal(r->n_tokens, 0);
+    assert_int_equal(r->done->n_cached, r->n_prompt);
+    assert_non_null(r->done->text);
+    assert_non_null(r->done->answer);
+    assert_non_null(r->done->sequence);
+    /* The sequence goes on as if it had never stopped. */
+    record *whole = run(f, generation_of(f, story(), 1));
+    bora_generation *more = generation_of(f, story(), 8);
+    assert_ok(({
+        bora_tokens tokens = {.ids = more->tokens, .n = more->n_tokens, .capacity = more->n_tokens};
+        bora_status st = bora_tokens_push(&tokens, whole->tokens[0], err);
+        more->tokens = tokens.ids;
+        more->n_tokens = tokens.n;
+        st;
+    }));
+    more->sequence = r->done->sequence;
+    record *rest = run(f, more);
+    ended(rest, BORA_REASON_LENGTH);
+    assert_int_equal(rest->n_cached, r->n_prompt);
+    assert_int_equal(rest->n_prompt, 1);
+    record *alone = run(f, generation_of(f, story(), 9));
+    assert_memory_equal(alone->tokens + 1, rest->tokens, 8 * sizeof *rest->tokens);
+}
+
+static void test_end_of_text(void **state)
+{
+    fixture *f = *state;
+    bora_generation *generation = generation_of(f, "[INST] Hello! [/INST]", 200);
+    generation->ignore_eos = false;
+    record *r = run(f, generation);
+    ended(r, BORA_REASON_STOP);
+    assert_int_equal(r->tokens[r->n_tokens - 1], bora_tokenizer_eos(bora_model_tokenizer(f->engine.model)));
+    assert_true(r->text_size > 0);
+}
+
+/* Stop texts: every two neighbouring bytes of an answer, and three over the border of tokens. */
+static void test_stop_texts(void **state)
+{
+    fixture *f = *state;
+    record *whole = run(f, generation_of(f, story(), 24));
+    assert_true(whole->text_size > 20);
+    for (size_t at = 3; at + 8 < whole->text_size && f->n_records < 14; at += 4) {
+        size_t n = 2 + at % 5; /* bytes */
+        char *stop = bora_strndup(whole->text + at, n);
+        const char *first = strstr(whole->text, stop);
+        assert_non_null(first);
+        bora_generation *generation = generation_of(f, story(), 24);
+        generation->stops[0] = bora_strdup("never in an answer, and longer than any");
+        generation->stops[1] = stop;
+        generation->n_stops = 2;
+        record *r = run(f, generation);
+        ended(r, BORA_REASON_STOP_TEXT);
+        assert_int_equal(r->text_size, (size_t)(first - whole->text));
+        assert_memory_equal(r->text, whole->text, r->text_size);
+        same(r, whole, r->n_tokens); /* the tokens of the stop text are there */
+    }
+    /* What looked like the beginning of a stop text comes out at the end. */
+    bora_generation *generation = generation_of(f, story(), 24);
+    char *held = bora_strndup(whole->text + whole->text_size - 3, 4);
+    char *stop = bora_format("%s!never", held);
+    bora_free(held);
+    generation->stops[0] = stop;
+    generation->n_stops = 1;
+    record *r = run(f, generation);
+    ended(r, BORA_REASON_LENGTH);
+    assert_int_equal(r->text_size, whole->text_size);
+    assert_memory_equal(r->text, whole->text, r->text_size);
+    assert_true(r->done->text_size >= 3);
+}
+
+static void test_context(void **state)
+{
+    fixture *f = *state;
+    engine_close(&f->engine);
+    engine_options options = ENGINE_DEFAULT;
+    options.context = 50;
+    engine_open(&f->engine, &options);
+    bora_generation *full = generation_of(f, story(), 1);
+    full->tokens = bora_realloc(full->tokens, 51, sizeof *full->tokens);
+    for (size_t i = full->n_tokens; i < 51; i++)
+        full->tokens[i] = 5;
+    full->n_tokens = 51;
+    record *r = run(f, full);
+    ended(r, BORA_REASON_ERROR);
+    assert_int_equal(r->done->status, BORA_E_LIMIT);
+    assert_int_equal(r->n_started, 0);
+    r = run(f, generation_of(f, "Once", 1000));
+    ended(r, BORA_REASON_CONTEXT);
+    assert_int_equal(r->n_prompt + r->n_tokens, 50);
+}
+
+/* ---- several
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static void test_together_as_alone(void **state)
+{
+    fixture *f = *state;
+    static const char *const prompts[] = {"Once", "The dog", "What is your name? My name is", "a b c d e f g h", "I"};
+    record *alone[5], *together[5];
+    for (size_t i = 0; i < 5; i++)
+        alone[i] = run(f, generation_of(f, i == 4 ? story() : prompts[i], 30));
+    for (size_t i = 0; i < 5; i++)
+        together[i] = submit(f, generation_of(f, i == 4 ? story() : prompts[i], 30));
+    for (size_t i = 0; i < 5; i++) {
+        await(f, together[i]);
+        ended(together[i], BORA_REASON_LENGTH);
+        same(alone[i], together[i], 30);
+    }
+}
+
+/* More than may run: they wait in order, and take the places that come free. */
+static void test_queue(void **state)
+{
+    fixture *f = *state; /* two run */
+    record *r[5];
+    for (size_t i = 0; i < 5; i++)
+        r[i] = submit(f, generation_of(f, "Once upon", i < 2 ? 600 : 4));
+    while (r[0]->n_tokens == 0 || r[1]->n_tokens == 0)
+        take(f);
+    bora_scheduler_stats stats;
+    bora_scheduler_stats_get(f->engine.scheduler, &stats);
+    assert_int_equal(stats.n_running, 2);
+    assert_int_equal(stats.n_waiting, 3);
+    assert_int_equal(r[2]->n_started, 0);
+    cancel(f, r[3]); /* waits in the middle of the queue */
+    await(f, r[3]);
+    ended(r[3], BORA_REASON_CANCELLED);
+    assert_int_equal(r[3]->n_started, 0);
+    cancel(f, r[4]); /* at its end: the next one goes behind what is left */
+    await(f, r[4]);
+    record *last = submit(f, generation_of(f, "Once upon", 4));
+    cancel(f, r[0]);
+    await(f, r[2]);
+    await(f, last);
+    ended(r[2], BORA_REASON_LENGTH);
+    ended(last, BORA_REASON_LENGTH);
+    assert_true(r[2]->order < last->order);
+    same(r[2], last, 4);
+    assert_int_equal(r[1]->n_done, 0);
+    cancel(f, r[1]);
+    await(f, r[1]);
+    same(r[0], r[1], r[0]->n_tokens < r[1]->n_tokens ? r[0]->n_tokens : r[1]->n_tokens);
+}
+
+static void test_cancel(void **state)
+{
+    fixture *f = *state;
+    record *witness = submit(f, generation_of(f, "The dog", 300));
+    char text[4000] = "";
+    while (strlen(text) + 40 < sizeof text)
+        (void)strncat(text, "the dog and the cat went home and ", sizeof text - strlen(text) - 1);
+    record *prompt = submit(f, generation_of(f, text, 10));
+    while (prompt->n_progress == 0)
+        take(f);
+    cancel(f, prompt);
+    await(f, prompt);
+    ended(prompt, BORA_REASON_CANCELLED);
+    assert_int_equal(prompt->n_tokens, 0);
+    assert_true(prompt->done->n_cached < prompt->n_prompt);
+    bora_generation *generation = generation_of(f, "Once upon", 3000);
+    generation->keep = generation->export_pages = true;
+    record *answer = submit(f, generation);
+    while (answer->n_tokens < 5)
+        take(f);
+    cancel(f, answer);
+    await(f, answer);
+    ended(answer, BORA_REASON_CANCELLED);
+    assert_true(answer->n_tokens >= 5 && answer->n_tokens < 3000);
+    assert_int_equal(answer->done->n_cached, answer->n_prompt + answer->n_tokens - 1);
+    assert_non_null(answer->done->sequence);
+    assert_ok(bora_scheduler_close_sequence(f->engine.scheduler, answer->done->sequence, err));
+    cancel(f, answer); /* over already: nothing happens */
+    assert_ok(bora_scheduler_cancel(f->engine.scheduler, 999, err));
+    await(f, witness);
+    ended(witness, BORA_REASON_LENGTH);
+    same(run(f, generation_of(f, "The dog", 300)), witness, 300);
+    same(run(f, generation_of(f, "Once upon", (uint32_t)answer->n_tokens)), answer, answer->n_tokens);
+}
+
+static void test_stop(void **state)
+{
+    fixture *f = *state; /* two run */
+    record *a = submit(f, generation_of(f, "Once upon", 3000));
+    bora_generation *generation = generation_of(f, "The dog", 3000);
+    generation->keep = generation->export_pages = true;
+    record *b = submit(f, generation);
+    record *waiting = submit(f, generation_of(f, "The dog", 3000));
+    while (a->n_tokens < 3 || b->n_tokens < 3)
+        take(f);
+    bora_scheduler_stop(f->engine.scheduler);
+    bora_scheduler_stop(f->engine.scheduler);
+    record *late = submit(f, generation_of(f, "The dog", 10));
+    await(f, a);
+    await(f, b);
+    await(f, waiting);
+    await(f, late);
+    ended(a, BORA_REASON_SHUTDOWN);
+    ended(b, BORA_REASON_SHUTDOWN);
+    assert_true(b->done->n_pages > 0);
+    assert_non_null(b->done->sequence); /* closed by free */
+    ended(waiting, BORA_REASON_SHUTDOWN);
+    ended(late, BORA_REASON_SHUTDOWN);
+    assert_int_equal(late->n_started, 0);
+}
+
+/* A generation that cannot be run costs itself, not those in the same step. */
+static void test_bad_one_of_many(void **state)
+{
+    fixture *f = *state;
+    record *good = submit(f, generation_of(f, "The dog", 60));
+    while (good->n_tokens == 0)
+        take(f);
+    bora_generation *generation = generation_of(f, "The cat", 10);
+    generation->tokens[1] = INT32_MAX;
+    record *bad = submit(f, generation);
+    record *other = submit(f, generation_of(f, "The dog", 60));
+    await(f, bad);
+    await(f, good);
+    await(f, other);
+    ended(bad, BORA_REASON_ERROR);
+    assert_int_equal(bad->done->status, BORA_E_INVAL);
+    ended(good, BORA_REASON_LENGTH);
+    ended(other, BORA_REASON_LENGTH);
+    same(good, other, 60);
+    same(run(f, generation_of(f, "The dog", 60)), good, 60);
+}
+
+/* ---- leaving and coming back
+ * --------------------------------------------------------------------------------------------- */
+
+/* Past the window: exported, restored, the answer goes on as if nothing had been. damaged: its pages are refused. */
+static void round_trip(fixture *f, bool damaged)
+{
+    const uint32_t n_first = 500, n_rest = 40;
+    record *whole = run(f, generation_of(f, story(), n_first + n_rest));
+    bora_generation *generation = generation_of(f, story(), n_first);
+    generation->export_pages = true;
+    record *first = run(f, generation);
+    same(whole, first, n_first);
+    assert_true(first->done->n_pages > 0 && first->done->n_classes >= 1 && first->done->keep_from[0] > 0);
+    assert_false(first->done->replaced_pages);
+
+    bora_generation *rest = generation_of(f, story(), n_rest);
+    bora_tokens tokens = {.ids = rest->tokens, .n = rest->n_tokens, .capacity = rest->n_tokens};
+    assert_ok(bora_tokens_append(&tokens, first->tokens, n_first, err));
+    rest->tokens = tokens.ids;
+    rest->n_tokens = tokens.n;
+    rest->restore = bora_steal(&first->done->pages);
+    rest->n_restore = first->done->n_pages;
+    first->done->n_pages = 0;
+    rest->restore_n_cached = first->done->n_cached;
+    rest->export_pages = rest->keep = true;
+    if (damaged)
+        rest->restore[rest->n_restore - 1].n++;
+    record *r = run(f, rest);
+    ended(r, BORA_REASON_LENGTH);
+    assert_int_equal(r->restore_failed, damaged);
+    assert_int_equal(r->n_cached, damaged ? 0 : first->done->n_cached);
+    assert_int_equal(r->n_prompt, damaged ? first->done->n_cached + 1 : 1);
+    assert_memory_equal(r->tokens, whole->tokens + n_first, n_rest * sizeof *r->tokens);
+    assert_int_equal(r->done->replaced_pages, damaged);
+    /* What it exports is new only, or, run again, all that a later restore needs. */
+    assert_true(r->done->n_pages > 0);
+    uint64_t oldest = UINT64_MAX;
+    for (size_t i = 0; i < r->done->n_pages; i++)
+        oldest = r->done->pages[i].index < oldest ? r->done->pages[i].index : oldest;
+    if (damaged)
+        assert_true(oldest * BORA_PAGE_POSITIONS + TINY_WINDOW <= r->done->n_cached);
+    else
+        assert_int_equal(oldest, first->done->n_cached / BORA_PAGE_POSITIONS);
+}
+
+static void test_round_trip(void **state)
+{
+    round_trip(*state, false);
+}
+
+static void test_round_trip_damaged(void **state)
+{
+    round_trip(*state, true);
+}
+
+static void test_options(void **state)
+{
+    fixture *f = *state;
+    bora_scheduler *none = NULL;
+    bora_scheduler_options bad[] = {
+        {.chunk = 0, .batch_tokens = 64, .max_running = 8},  {.chunk = 33, .batch_tokens = 64, .max_running = 8},
+        {.chunk = 32, .batch_tokens = 0, .max_running = 8},  {.chunk = 32, .batch_tokens = 65, .max_running = 8},
+        {.chunk = 32, .batch_tokens = 64, .max_running = 0}, {.chunk = 32, .batch_tokens = 64, .max_running = 9},
+    };
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(bad); i++)
+        assert_int_equal(bora_scheduler_new(f->engine.pipeline, &bad[i], f->engine.events, NULL, &none, NULL),
+                         BORA_E_INVAL);
+    bora_scheduler_options good = {.chunk = 32, .batch_tokens = 64, .max_running = 8};
+    bora_status st = BORA_E_NOMEM;
+    uint64_t n = 1;
+    for (; st == BORA_E_NOMEM; n++) { /* the other engine sleeps meanwhile */
+        (void)bora_memory_fail_at(n);
+        st = bora_scheduler_new(f->engine.pipeline, &good, f->engine.events, NULL, &none, NULL);
+        (void)bora_memory_fail_at(0);
+    }
+    assert_int_equal(st, BORA_OK);
+    assert_true(n > 6);
+    bora_scheduler_free(none);
+    bora_scheduler_free(NULL);
+    assert_string_equal(bora_reason_name(BORA_REASON_STOP_TEXT), "stop_text");
+    assert_string_equal(bora_reason_name(99), "error");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_events, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_to_generate, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_end_of_text, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stop_texts, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_context, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_together_as_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_queue, setup_narrow, teardown),
+        cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stop, setup_narrow, teardown),
+        cmocka_unit_test_setup_teardown(test_bad_one_of_many, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_round_trip_damaged, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_options, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("scheduler", tests, NULL, NULL);
+}
