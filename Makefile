@@ -124,7 +124,7 @@ $(foreach dir,$(PLUGIN_DIRS),$(eval $(call plugin_rule,$(dir))))
 
 # ---- tests -----------------------------------------------------------------------------------------------------
 
-UNIT_SOURCES        := $(call sources_of,tests/unit)
+UNIT_SOURCES        := $(sort $(shell find tests/unit -name 'test_*.c'))
 CONFORMANCE_SOURCES := $(wildcard tests/conformance/test_*.c)
 INTEGRATION_SOURCES := $(wildcard tests/integration/test_*.c)
 SUPPORT_OBJECTS     := $(call objects_of,$(wildcard tests/support/*.c))
@@ -193,7 +193,11 @@ format: ## lay out the sources with clang-format
 format-check: ## fail if clang-format would change anything
 	clang-format --dry-run -Werror $(shell git ls-files '*.c' '*.h')
 
-install: all ## install under $(DESTDIR)$(PREFIX)
+install-sdk: ## install the plugin SDK alone: its header
+	install -d $(DESTDIR)$(PREFIX)/include/bora
+	install -m 644 plugins/include/bora/plugin.h $(DESTDIR)$(PREFIX)/include/bora
+
+install: all install-sdk ## install under $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/bora/plugins $(DESTDIR)$(PREFIX)/include/bora \
 	    $(DESTDIR)$(PREFIX)/share/bora/models $(DESTDIR)$(PREFIX)/share/doc/bora \
 	    $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8 \
@@ -203,7 +207,7 @@ install: all ## install under $(DESTDIR)$(PREFIX)
 	install -m 755 $(LIBBORA_SO) $(DESTDIR)$(PREFIX)/lib
 	ln -sf libbora.so.0 $(DESTDIR)$(PREFIX)/lib/libbora.so
 	install -m 644 $(LIBBORA_A) $(DESTDIR)$(PREFIX)/lib
-	install -m 644 plugins/include/bora/plugin.h client/libbora/include/bora/client.h $(DESTDIR)$(PREFIX)/include/bora
+	install -m 644 client/libbora/include/bora/client.h $(DESTDIR)$(PREFIX)/include/bora
 	install -m 644 models/bora-tiny/bora-tiny-q8_0.gguf $(DESTDIR)$(PREFIX)/share/bora/models
 	install -m 644 models/bora-tiny/README.md $(DESTDIR)$(PREFIX)/share/bora/models/bora-tiny.md
 	install -m 644 README.md proto/PROTOCOL.md etc/borad.conf $(DESTDIR)$(PREFIX)/share/doc/bora
@@ -223,5 +227,5 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/; s/\$$(BUILD)/build/' | \
 	    awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
 
-.PHONY: all deps demo check check-asan check-tsan format format-check install clean help
+.PHONY: all deps demo check check-asan check-tsan format format-check install install-sdk clean help
 .SECONDARY:

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
@@ -37,7 +36,13 @@ static bool is_readable(void *socket)
 {
     int events = 0;
     size_t size = sizeof events;
-    return socket && zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) == 0 && (events & ZMQ_POLLIN);
+    if (!socket)
+        return false;
+    int rc;
+    do /* a signal at this moment must not make a message unseen */
+        rc = zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size);
+    while (rc != 0 && zmq_errno() == EINTR);
+    return rc == 0 && (events & ZMQ_POLLIN);
 }
 
 static bool watch(bora_client *client, void *socket)
@@ -96,8 +101,7 @@ bora_client_status bora_client_connection_begin(bora_client *client, bora_client
         bora_client_connection_end(client);
         return status;
     }
-    if (!getenv("NOREARM"))
-        bora_client_connection_rearm(client); /* sending may have taken the signal of what arrived */
+    bora_client_connection_rearm(client); /* sending may have taken the signal of what arrived */
     return BORA_CLIENT_OK;
 }
 
@@ -112,9 +116,12 @@ void bora_client_connection_end(bora_client *client)
 
 bora_client_status bora_client_connection_send(bora_client *client, const bora_pack *pack, bora_client_error *err)
 {
-    if (zmq_send(client->dealer, pack->data, pack->size, ZMQ_DONTWAIT) >= 0)
-        return BORA_CLIENT_OK;
-    int failure = zmq_errno();
+    int failure;
+    do {
+        if (zmq_send(client->dealer, pack->data, pack->size, ZMQ_DONTWAIT) >= 0)
+            return BORA_CLIENT_OK;
+        failure = zmq_errno();
+    } while (failure == EINTR);
     return bora_client_fail(err, BORA_CLIENT_E_IO, "cannot send to the daemon: %s",
                             failure == EAGAIN ? "it does not read" : zmq_strerror(failure));
 }

@@ -324,7 +324,11 @@ static bool receive(bora_client *client)
 {
     zmq_msg_t message;
     (void)zmq_msg_init(&message); /* never fails */
-    if (zmq_msg_recv(&message, client->dealer, ZMQ_DONTWAIT) < 0) {
+    int size;
+    do
+        size = zmq_msg_recv(&message, client->dealer, ZMQ_DONTWAIT);
+    while (size < 0 && zmq_errno() == EINTR);
+    if (size < 0) {
         (void)zmq_msg_close(&message);
         return false;
     }

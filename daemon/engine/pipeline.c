@@ -218,6 +218,11 @@ void bora_pipeline_trace(bora_pipeline *pipeline, bora_trace_fn fn, void *arg)
     (void)pthread_mutex_unlock(&pipeline->trace_lock);
 }
 
+uint32_t bora_pipeline_slack(const bora_pipeline_options *options)
+{
+    return options->slack + BORA_PAGE_POSITIONS; /* slack is at most 65536: check_options */
+}
+
 /* Fills pipeline->parts for all stages and makes room in all caches. */
 static bora_status prepare_batch(bora_pipeline *pipeline, const bora_batch *batch, bora_error *err)
 {
@@ -264,6 +269,11 @@ bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *bat
     bora_status st = prepare_batch(pipeline, batch, err);
     if (st != BORA_OK)
         return st;
+    for (uint32_t i = 0; i < batch->n_parts; i++) { /* whether it succeeds or not: rows may be overwritten */
+        bora_sequence *sequence = batch->parts[i].sequence;
+        uint64_t end = sequence->n_cached + batch->parts[i].n;
+        sequence->furthest = end > sequence->furthest ? end : sequence->furthest;
+    }
     if (pipeline->threads) {
         st = bora_stages_forward(pipeline->threads, batch, cancel, logits, err);
     } else {
@@ -315,7 +325,7 @@ uint64_t bora_pipeline_kv_sequence_max(const bora_pipeline *pipeline)
     uint64_t size = 0;
     for (uint32_t c = 0; c < pipeline->n_classes; c++) {
         uint64_t positions = pipeline->options.max_positions;
-        uint64_t capacity = (uint64_t)pipeline->classes[c].window + pipeline->options.slack;
+        uint64_t capacity = (uint64_t)pipeline->classes[c].window + bora_pipeline_slack(&pipeline->options);
         if (pipeline->classes[c].window && capacity < positions)
             positions = capacity;
         size += positions * bora_pipeline_class_position_size(pipeline, c);

@@ -23,7 +23,8 @@ typedef struct bora_pipeline_options {
     uint32_t n_stages;      /* 1 .. 64; ceil(n_layers / n_stages) layers each, the last ones may get none */
     uint32_t max_tokens;    /* of one batch */
     uint32_t max_logits;    /* rows of one batch that want logits */
-    uint32_t slack;         /* positions kept beyond the window; chunks are at most this long */
+    uint32_t slack;         /* the most positions that can be taken back, and of a part; caches keep this much and one
+                             * page beyond the window */
     uint64_t max_positions; /* a sequence never gets longer */
     uint32_t kv_dtype;      /* BORA_DTYPE_F32 or _F16 */
     const char *plugin_path;      /* "dir:dir", absolute */
@@ -47,6 +48,9 @@ bora_status bora_sequence_open(bora_pipeline *pipeline, bora_sequence **ret_sequ
 void bora_sequence_close(bora_sequence *sequence); /* NULL is a no-op */
 uint64_t bora_sequence_n_cached(const bora_sequence *sequence);
 uint64_t bora_sequence_bytes(const bora_sequence *sequence);
+/* Forgets positions end and later; an end past the sequence's is no error. In a model with windows at most slack positions
+ * may be taken back, counted from the furthest position a batch ever reached, and after an import no further than
+ * its pages allow. Error: LIMIT; then nothing has changed. */
 bora_status bora_sequence_truncate(bora_sequence *sequence, uint64_t end, bora_error *err);
 
 /* ---- the packed batch ------------------------------------------------------------------------------- */
@@ -87,8 +91,9 @@ size_t bora_pipeline_class_position_size(const bora_pipeline *pipeline, uint32_t
 bora_status bora_sequence_export(const bora_sequence *sequence, uint64_t since, bora_page **ret_pages, size_t *ret_n,
                                  uint64_t ret_keep_from[BORA_CLASSES_MAX], bora_error *err);
 /* Fills an empty sequence so that it stands at n_cached. Needs, per class, every page of the window before n_cached
- * (all pages where there is no window); more than that is used, gaps before it are not. On failure the sequence is empty as
- * before. Errors: NOT_FOUND (a page is missing), FORMAT (size, element type), NOMEM, LIMIT. */
+ * (all pages where there is no window). Older pages that follow on without a gap are used too, as far as the caches can
+ * hold them: they are what allows positions to be taken back. On failure the sequence is empty as before.
+ * Errors: INVAL (not empty), NOT_FOUND (a page is missing), FORMAT (size, element type), NOMEM, LIMIT. */
 bora_status bora_sequence_import(bora_sequence *sequence, uint64_t n_cached, const bora_page *pages, size_t n_pages,
                                  bora_error *err);
 

@@ -35,8 +35,15 @@ struct bora_pipeline {
 struct bora_sequence {
     bora_pipeline *pipeline;
     uint64_t n_cached;
+    uint64_t furthest;                 /* the largest position any cache was asked to hold: what lies the capacity below
+                                          it is overwritten in layers with a window */
+    uint64_t oldest[BORA_CLASSES_MAX]; /* by class: nothing before was imported; 0 otherwise */
     bora_cache_seq *seqs[]; /* [n_stages] */
 };
+
+/* Positions kept beyond the window: one page more than the option says, so that what may be taken back leaves whole
+ * pages, and a cancelled chunk never cuts into a page that resuming needs. */
+uint32_t bora_pipeline_slack(const bora_pipeline_options *options);
 
 /* The stage of a layer, and the layer's number in it. */
 bora_stage *bora_pipeline_stage_of(const bora_pipeline *pipeline, uint32_t layer, uint32_t *ret_index,

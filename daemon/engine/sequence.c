@@ -3,6 +3,8 @@
 #include "engine/pipeline.h"
 #include "engine/pipeline_private.h"
 
+#include <string.h>
+
 bora_status bora_sequence_open(bora_pipeline *pipeline, bora_sequence **ret_sequence, bora_error *err)
 {
     uint32_t n_stages = pipeline->options.n_stages;
@@ -52,19 +54,45 @@ uint64_t bora_sequence_bytes(const bora_sequence *sequence)
     return size;
 }
 
+/* Positions that a class holds at most. */
+static uint64_t class_capacity(const bora_pipeline *pipeline, uint32_t class_id)
+{
+    uint32_t window = pipeline->classes[class_id].window;
+    return window ? (uint64_t)window + bora_pipeline_slack(&pipeline->options) : UINT64_MAX;
+}
+
+/* Whether every cache still holds what a sequence cut to end needs: asked before any of them is touched, because one
+ * that refuses after others have forgotten would leave the sequence torn. */
+static bora_status check_truncate(const bora_sequence *sequence, uint64_t end, bora_error *err)
+{
+    const bora_pipeline *pipeline = sequence->pipeline;
+    for (uint32_t c = 0; end < sequence->n_cached && c < pipeline->n_classes; c++) {
+        uint32_t window = pipeline->classes[c].window;
+        if (window && sequence->furthest - end > pipeline->options.slack)
+            return bora_fail(err, BORA_E_LIMIT, "taking back %llu positions: at most %u are possible",
+                             (unsigned long long)(sequence->furthest - end), pipeline->options.slack);
+        if (end && sequence->oldest[c] && end + 1 < sequence->oldest[c] + window)
+            return bora_fail(err, BORA_E_LIMIT, "what position %llu needs was not restored", (unsigned long long)end);
+    }
+    return BORA_OK;
+}
+
 bora_status bora_sequence_truncate(bora_sequence *sequence, uint64_t end, bora_error *err)
 {
-    for (uint32_t s = 0; s < sequence->pipeline->options.n_stages; s++) {
+    bora_status st = check_truncate(sequence, end, err);
+    for (uint32_t s = 0; st == BORA_OK && s < sequence->pipeline->options.n_stages; s++) {
         bora_stage *stage = sequence->pipeline->stages[s];
-        if (!bora_stage_cache(stage))
-            continue;
-        bora_status st =
-            bora_stage_cache_ops(stage)->truncate(bora_stage_cache(stage), sequence->seqs[s], end, err);
-        if (st != BORA_OK)
-            return st;
+        if (bora_stage_cache(stage))
+            st = bora_stage_cache_ops(stage)->truncate(bora_stage_cache(stage), sequence->seqs[s], end, err);
     }
+    if (st != BORA_OK)
+        return st;
     if (end < sequence->n_cached)
         sequence->n_cached = end;
+    if (sequence->n_cached == 0) {
+        sequence->furthest = 0;
+        memset(sequence->oldest, 0, sizeof sequence->oldest);
+    }
     return BORA_OK;
 }
 
@@ -100,17 +128,21 @@ static bora_status export_page(const bora_sequence *sequence, uint32_t class_id,
     return BORA_OK;
 }
 
+/* The oldest position that is still there in all layers of a class. */
+static uint64_t class_oldest(const bora_sequence *sequence, uint32_t class_id)
+{
+    uint64_t capacity = class_capacity(sequence->pipeline, class_id);
+    uint64_t rolled = sequence->furthest > capacity ? sequence->furthest - capacity : 0;
+    return rolled > sequence->oldest[class_id] ? rolled : sequence->oldest[class_id];
+}
+
 /* First position of the first page that is new and still wholly held. */
-static uint64_t export_begin(const bora_pipeline *pipeline, uint32_t class_id, uint64_t since, uint64_t end)
+static uint64_t export_begin(const bora_sequence *sequence, uint32_t class_id, uint64_t since)
 {
     uint64_t begin = since / BORA_PAGE_POSITIONS * BORA_PAGE_POSITIONS;
-    uint64_t capacity = (uint64_t)pipeline->classes[class_id].window + pipeline->options.slack;
-    if (pipeline->classes[class_id].window && end > capacity) {
-        uint64_t held = (end - capacity + BORA_PAGE_POSITIONS - 1) / BORA_PAGE_POSITIONS * BORA_PAGE_POSITIONS;
-        if (begin < held)
-            begin = held;
-    }
-    return begin;
+    uint64_t oldest = class_oldest(sequence, class_id);
+    uint64_t held = (oldest + BORA_PAGE_POSITIONS - 1) / BORA_PAGE_POSITIONS * BORA_PAGE_POSITIONS;
+    return begin > held ? begin : held;
 }
 
 bora_status bora_sequence_export(const bora_sequence *sequence, uint64_t since, bora_page **ret_pages, size_t *ret_n,
@@ -120,7 +152,7 @@ bora_status bora_sequence_export(const bora_sequence *sequence, uint64_t since, 
     uint64_t end = sequence->n_cached;
     size_t n_max = 0, n = 0;
     for (uint32_t c = 0; c < pipeline->n_classes; c++) {
-        uint64_t begin = export_begin(pipeline, c, since, end);
+        uint64_t begin = export_begin(sequence, c, since);
         n_max += begin < end ? (size_t)((end - begin + BORA_PAGE_POSITIONS - 1) / BORA_PAGE_POSITIONS) : 0;
     }
     bora_page *pages = bora_calloc(n_max, sizeof *pages);
@@ -128,7 +160,7 @@ bora_status bora_sequence_export(const bora_sequence *sequence, uint64_t since, 
         return bora_fail(err, BORA_E_NOMEM, "%zu pages", n_max);
     uint64_t keep_from[BORA_CLASSES_MAX] = {0};
     for (uint32_t c = 0; c < pipeline->n_classes; c++) {
-        for (uint64_t first = export_begin(pipeline, c, since, end); first < end; first += BORA_PAGE_POSITIONS) {
+        for (uint64_t first = export_begin(sequence, c, since); first < end; first += BORA_PAGE_POSITIONS) {
             uint32_t rows = end - first < BORA_PAGE_POSITIONS ? (uint32_t)(end - first) : BORA_PAGE_POSITIONS;
             bora_status st = export_page(sequence, c, first, rows, &pages[n], err);
             if (st != BORA_OK) {
@@ -137,8 +169,8 @@ bora_status bora_sequence_export(const bora_sequence *sequence, uint64_t since, 
             }
             n++;
         }
-        uint64_t capacity = (uint64_t)pipeline->classes[c].window + pipeline->options.slack;
-        if (pipeline->classes[c].window && end > capacity)
+        uint64_t capacity = class_capacity(pipeline, c);
+        if (end > capacity)
             keep_from[c] = (end - capacity) / BORA_PAGE_POSITIONS;
     }
     for (uint32_t c = 0; c < pipeline->n_classes; c++)
@@ -165,15 +197,29 @@ static bora_status check_page(const bora_pipeline *pipeline, const bora_page *pa
     return BORA_OK;
 }
 
-static bora_status import_class(bora_sequence *sequence, uint32_t class_id, uint64_t n_cached, const bora_page *pages,
-                                size_t n_pages, bora_error *err)
+/* Index of the oldest page to import: of those the window needs, or further back what is there without a gap. */
+static uint64_t import_begin(const bora_pipeline *pipeline, uint32_t class_id, uint64_t n_cached,
+                             const bora_page *pages, size_t n_pages)
 {
-    const bora_pipeline *pipeline = sequence->pipeline;
+    uint64_t window = pipeline->classes[class_id].window, capacity = class_capacity(pipeline, class_id);
+    uint64_t begin = window && n_cached + 1 > window ? (n_cached + 1 - window) / BORA_PAGE_POSITIONS : 0;
+    uint64_t last = (n_cached - 1) / BORA_PAGE_POSITIONS;
+    begin = begin < last ? begin : last; /* a window of 1 needs nothing, but the layer has to stand at n_cached */
+    while (begin > 0 && begin * BORA_PAGE_POSITIONS + capacity > n_cached) {
+        const bora_page *page = find_page(pages, n_pages, class_id, begin - 1);
+        if (!page || check_page(pipeline, page, BORA_PAGE_POSITIONS, NULL) != BORA_OK)
+            break;
+        begin--;
+    }
+    return begin;
+}
+
+static bora_status import_class(const bora_pipeline *pipeline, uint32_t class_id, uint64_t n_cached, uint64_t begin,
+                                const bora_page *pages, size_t n_pages, bora_cache_seq *const *seqs, bora_error *err)
+{
     const bora_class *class = &pipeline->classes[class_id];
     uint64_t last = (n_cached - 1) / BORA_PAGE_POSITIONS;
-    uint64_t needed = class->window && n_cached > class->window ? (n_cached - class->window) / BORA_PAGE_POSITIONS : 0;
-    /* From the newest backwards to what the window needs; the cache rolls off what is more. */
-    for (uint64_t index = needed; index <= last; index++) {
+    for (uint64_t index = begin; index <= last; index++) {
         const bora_page *page = find_page(pages, n_pages, class_id, index);
         uint32_t rows = index == last ? (uint32_t)(n_cached - last * BORA_PAGE_POSITIONS) : BORA_PAGE_POSITIONS;
         if (!page)
@@ -185,7 +231,7 @@ static bora_status import_class(bora_sequence *sequence, uint32_t class_id, uint
         for (uint32_t i = 0; i < class->n_layers; i++) {
             uint32_t stage_index, local;
             bora_stage *stage = bora_pipeline_stage_of(pipeline, class->layers[i], &stage_index, &local);
-            st = bora_stage_cache_ops(stage)->import_page(bora_stage_cache(stage), sequence->seqs[stage_index], local,
+            st = bora_stage_cache_ops(stage)->import_page(bora_stage_cache(stage), seqs[stage_index], local,
                                                           index * BORA_PAGE_POSITIONS, rows,
                                                           (const char *)page->data + i * layer_size, err);
             if (st != BORA_OK)
@@ -195,44 +241,44 @@ static bora_status import_class(bora_sequence *sequence, uint32_t class_id, uint
     return BORA_OK;
 }
 
-/* Closed and opened again: the only way back to empty that no failed import can disturb. */
-static bora_status reopen(bora_sequence *sequence, bora_error *err)
+static void sequencep(bora_sequence **sequence)
 {
-    for (uint32_t s = 0; s < sequence->pipeline->options.n_stages; s++) {
-        bora_stage *stage = sequence->pipeline->stages[s];
-        if (!bora_stage_cache(stage))
-            continue;
-        bora_cache_seq *fresh = NULL;
-        bora_status st = bora_stage_cache_ops(stage)->seq_open(bora_stage_cache(stage), &fresh, err);
-        if (st != BORA_OK)
-            return st;
-        bora_stage_cache_ops(stage)->seq_close(bora_stage_cache(stage), sequence->seqs[s]);
-        sequence->seqs[s] = fresh;
-    }
-    sequence->n_cached = 0;
-    return BORA_OK;
+    bora_sequence_close(*sequence);
 }
 
+/* Into a sequence of its own, whose caches change place with the empty ones when all went well. */
 bora_status bora_sequence_import(bora_sequence *sequence, uint64_t n_cached, const bora_page *pages, size_t n_pages,
                                  bora_error *err)
 {
-    const bora_pipeline *pipeline = sequence->pipeline;
+    bora_pipeline *pipeline = sequence->pipeline;
+    if (sequence->n_cached > 0)
+        return bora_fail(err, BORA_E_INVAL, "pages go into an empty sequence, this one has %llu positions",
+                         (unsigned long long)sequence->n_cached);
     if (n_cached == 0)
         return BORA_OK;
     if (n_cached > pipeline->options.max_positions)
         return bora_fail(err, BORA_E_LIMIT, "%llu positions are more than the context of %llu",
                          (unsigned long long)n_cached, (unsigned long long)pipeline->options.max_positions);
-    bora_status st = BORA_OK;
+    BORA_CLEANUP(sequencep) bora_sequence *fresh = NULL;
+    bora_status st = bora_sequence_open(pipeline, &fresh, err);
     for (uint32_t s = 0; st == BORA_OK && s < pipeline->options.n_stages; s++)
         if (bora_stage_cache(pipeline->stages[s]))
             st = bora_stage_cache_ops(pipeline->stages[s])
-                     ->reserve(bora_stage_cache(pipeline->stages[s]), sequence->seqs[s], n_cached, err);
-    for (uint32_t c = 0; st == BORA_OK && c < pipeline->n_classes; c++)
-        st = import_class(sequence, c, n_cached, pages, n_pages, err);
-    if (st != BORA_OK) {
-        bora_status again = reopen(sequence, NULL);
-        return again == BORA_OK ? st : again;
+                     ->reserve(bora_stage_cache(pipeline->stages[s]), fresh->seqs[s], n_cached, err);
+    for (uint32_t c = 0; st == BORA_OK && c < pipeline->n_classes; c++) {
+        uint64_t begin = import_begin(pipeline, c, n_cached, pages, n_pages);
+        st = import_class(pipeline, c, n_cached, begin, pages, n_pages, fresh->seqs, err);
+        sequence->oldest[c] = begin * BORA_PAGE_POSITIONS;
     }
-    sequence->n_cached = n_cached;
+    if (st != BORA_OK) {
+        memset(sequence->oldest, 0, sizeof sequence->oldest);
+        return st;
+    }
+    for (uint32_t s = 0; s < pipeline->options.n_stages; s++) {
+        bora_cache_seq *empty = sequence->seqs[s];
+        sequence->seqs[s] = fresh->seqs[s];
+        fresh->seqs[s] = empty;
+    }
+    sequence->n_cached = sequence->furthest = n_cached;
     return BORA_OK;
 }

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/size.h"
+#include "engine/pipeline_private.h"
 #include "kernels/kernels.h"
 
 #include <stdio.h>
@@ -126,7 +127,7 @@ static bora_status make_cache(bora_stage *stage, bora_error *err)
         .n_kv_heads = hp->n_kv_heads,
         .head_dim = hp->head_dim,
         .dtype = options->kv_dtype,
-        .slack = options->slack,
+        .slack = bora_pipeline_slack(options),
         .max_positions = options->max_positions,
         .windows = windows,
     };
@@ -272,6 +273,7 @@ static bora_status spans_reserve(bora_stage *stage, size_t n, bora_error *err)
 {
     if (n <= stage->spans_capacity)
         return BORA_OK;
+    n += stage->spans_capacity; /* so that a batch of many parts does not grow it part by part */
     bora_kv_span *spans = rows_alloc(n, 1, sizeof *spans);
     if (!spans)
         return bora_fail(err, BORA_E_NOMEM, "spans of a batch");

@@ -7,6 +7,7 @@
 #include "plugin/plugin.h"
 
 #include "base/memory.h"
+#include "plugin/image.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -247,6 +248,8 @@ bora_status bora_plugin_load(const char *path, uint32_t kind, const bora_log *lo
         return bora_fail(err, why, "plugin '%s': %s", path, strerror(errno));
     }
     bora_status status = check_file(real, err);
+    if (status == BORA_OK)
+        status = bora_image_check(real, err);
     if (status != BORA_OK)
         return status;
     /* A plugin that is refused is closed again, so that a corrected file can be loaded; one that is used stays. */

@@ -74,17 +74,21 @@ static void read_monitor(bora_server *server)
 
 /* ---- frames ----------------------------------------------------------------------------------------------- */
 
-/* "uid:N" of the peer, from the kernel. libzmq's Peer-Address of an ipc peer is ":uid:gid:pid". */
+/* "uid:N" of the peer, from the kernel. libzmq's Peer-Address of an ipc peer ends in ":uid:gid:pid"; what stands before it
+ * (nothing, or a host's name) depends on the system. */
 static bool owner_of(zmq_msg_t *message, char ret_owner[32])
 {
     const char *address = zmq_msg_gets(message, "Peer-Address");
-    char *end = NULL;
-    if (!address || address[0] != ':')
+    const char *at = address ? address + strlen(address) : NULL;
+    for (int i = 0; i < 3 && at; i++) {
+        const char *end = at;
+        while (at > address && at[-1] >= '0' && at[-1] <= '9')
+            at--;
+        at = at < end && at > address && at[-1] == ':' ? at - 1 : NULL;
+    }
+    if (!at)
         return false;
-    unsigned long uid = strtoul(address + 1, &end, 10);
-    if (end == address + 1 || *end != ':')
-        return false;
-    (void)snprintf(ret_owner, 32, "uid:%lu", uid); /* fits */
+    (void)snprintf(ret_owner, 32, "uid:%lu", strtoul(at + 1, NULL, 10)); /* fits */
     return true;
 }
 

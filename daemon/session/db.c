@@ -48,9 +48,8 @@ static bora_status take_lock(bora_db *db, const char *path, bora_error *err)
     if (db->lock_fd < 0)
         return bora_fail(err, BORA_E_IO, "open '%s': %s", lock, strerror(errno));
     if (flock(db->lock_fd, LOCK_EX | LOCK_NB) != 0)
-        return errno == EWOULDBLOCK
-                   ? bora_fail(err, BORA_E_BUSY, "'%s' is in use by another daemon", path)
-                   : bora_fail(err, BORA_E_IO, "lock '%s': %s", lock, strerror(errno));
+        return errno == EWOULDBLOCK ? bora_fail(err, BORA_E_BUSY, "'%s' is in use by another daemon", path)
+                                    : bora_fail(err, BORA_E_IO, "lock '%s': %s", lock, strerror(errno));
     return BORA_OK;
 }
 
@@ -86,7 +85,9 @@ static bora_status connect_to(bora_db *db, const char *path, bora_error *err)
         {"PRAGMA trusted_schema = OFF", NULL},
         {"PRAGMA cell_size_check = ON", NULL},
         {"PRAGMA temp_store = MEMORY", NULL},
-        {"PRAGMA page_size = 65536", NULL}, /* of a new file; others keep theirs */
+        {"PRAGMA page_size = 65536", NULL},         /* of a new file; others keep theirs */
+        {"PRAGMA auto_vacuum = INCREMENTAL", NULL}, /* likewise; deleting a session gives its room back */
+        {"PRAGMA secure_delete = FAST", NULL},      /* ON would write every page that leaves a window once more */
         {"PRAGMA journal_mode = WAL", "wal"},
         {"PRAGMA journal_size_limit = 67108864", NULL},
         {"PRAGMA synchronous = FULL", NULL},

@@ -55,7 +55,7 @@ void bora_session_contents_release(bora_session_contents *contents);
 
 /* Opens or creates the file (0600) with WAL, foreign keys, page_size 65536, synchronous FULL; migrates older schemas
  * in order (PRAGMA user_version); refuses newer ones (UNSUPPORTED), files that are not ours (FORMAT), a file that
- * another daemon holds (BUSY; a lock file beside it). Runs a quick integrity check of the schema. */
+ * another daemon holds (BUSY; a lock file beside it). Runs a quick integrity check of the schema and the small tables. */
 bora_status bora_db_open(const char *path, const bora_log *log, bora_db **ret_db, bora_error *err);
 void bora_db_close(bora_db *db); /* NULL is a no-op */
 
@@ -69,8 +69,8 @@ bora_status bora_db_list(bora_db *db, const char *owner, bora_session_record **r
 #define BORA_DB_MESSAGES 1u
 #define BORA_DB_TOKENS 2u
 #define BORA_DB_PAGES 4u
-/* One session by name or id, with the parts asked for. Pages whose checksum does not match are left out and named in
- * contents.damage. Errors: NOT_FOUND, IO, FORMAT, NOMEM. */
+/* One session by name or id, with the parts asked for, as it stood at one moment. Pages that are not what was stored are
+ * left out and named in contents.damage, and so are gaps; tokens that are not are FORMAT. Errors: NOT_FOUND, IO, FORMAT, NOMEM. */
 bora_status bora_db_load(bora_db *db, const char *owner, const char *name_or_id, unsigned parts,
                          bora_session_contents *ret_contents, bora_error *err);
 
@@ -89,19 +89,20 @@ typedef struct bora_turn {
     const int32_t *tokens;      /* [n_tokens] that the turn added */
     size_t n_tokens;
     uint64_t n_cached;          /* after the turn */
-    const bora_page *pages;     /* [n_pages] new or grown: replace those of the same class and index */
+    const bora_page *pages;     /* [n_pages] new or grown: replace those of the same class and index. Of each class, in
+                                 * ascending order without gaps up to n_cached */
     size_t n_pages;
     const uint64_t *keep_from;  /* [n_classes] pages of class c with index < keep_from[c] are deleted */
     size_t n_classes;
     bool replace_pages;         /* delete all older pages first (the whole cache was run again) */
 } bora_turn;
 
-/* One transaction. Errors: NOT_FOUND (deleted meanwhile, other owner), UNSUPPORTED (another model's session), INVAL
+/* One transaction; costs what the turn's own pages cost. Errors: NOT_FOUND (deleted meanwhile, other owner), UNSUPPORTED (another model's session), INVAL
  * (counts or pages that contradict each other), FULL, IO, BUSY. */
 bora_status bora_db_commit(bora_db *db, const char *owner, const bora_turn *turn, bora_error *err);
 bora_status bora_db_rename(bora_db *db, const char *owner, const char *name_or_id, const char *new_name,
                            bora_session_record *ret_record, bora_error *err);
-/* ret_id may be NULL. */
+/* With all it holds; the file gets smaller if there is room for that. ret_id may be NULL. */
 bora_status bora_db_delete(bora_db *db, const char *owner, const char *name_or_id,
                            char ret_id[BORA_SESSION_ID_SIZE], bora_error *err);
 

@@ -10,10 +10,12 @@
 /* Every statement that runs more than once; the texts stand in statements.c. */
 typedef enum bora_db_statement {
     BORA_DB_BEGIN,
+    BORA_DB_BEGIN_READ,
     BORA_DB_COMMIT,
     BORA_DB_ROLLBACK,
     BORA_DB_SESSION_BY_NAME,
     BORA_DB_SESSION_BY_ID,
+    BORA_DB_SESSION_HEAD,
     BORA_DB_SESSION_LIST,
     BORA_DB_SESSION_INSERT,
     BORA_DB_SESSION_RENAME,
@@ -29,6 +31,8 @@ typedef enum bora_db_statement {
     BORA_DB_PAGE_LIST,
     BORA_DB_PAGE_DELETE_BEFORE,
     BORA_DB_PAGE_DELETE_ALL,
+    BORA_DB_FREE_COUNT,
+    BORA_DB_SHRINK,
     BORA_DB_STATEMENT_COUNT
 } bora_db_statement;
 
@@ -56,6 +60,8 @@ int bora_db_bind_text(sqlite3_stmt *stmt, int index, const char *text);
 /* A transaction as a whole. bora_db_end commits if st is BORA_OK, else rolls back; it returns st or why the commit
  * failed (nothing has happened then). */
 bora_status bora_db_begin(bora_db *db, bora_error *err);
+/* For reading alone: what is read is of one moment. */
+bora_status bora_db_begin_read(bora_db *db, bora_error *err);
 bora_status bora_db_end(bora_db *db, bora_status st, bora_error *err);
 
 /* ---- schema.c ---- */
@@ -75,14 +81,17 @@ void bora_session_name_prefix(int64_t now, char ret_prefix[BORA_SESSION_NAME_SIZ
 /* ---- records.c ---- */
 
 int64_t bora_db_now(void); /* ms since 1970 */
+/* A text column copied: one that is NULL or cannot be had is an error. Errors: FORMAT, NOMEM. */
+bora_status bora_db_column_copy(bora_db *db, sqlite3_stmt *stmt, int column, char **ret_text, bora_error *err);
 /* One session of the owner. key: its row, for the other tables. Errors: NOT_FOUND, FORMAT, IO, NOMEM. */
 bora_status bora_db_find(bora_db *db, const char *owner, const char *name_or_id, int64_t *ret_key,
                          bora_session_record *ret_record, bora_error *err);
 
 /* ---- checksums (contents.c) ---- */
 
-/* XXH3-64 over what a row says about itself and its data, so that a row in another's place is found as well. */
-uint64_t bora_db_page_sum(const bora_page *page);
-uint64_t bora_db_run_sum(uint64_t first, const void *ids, size_t size);
+/* XXH3-64 over what a row says about itself and its data, so that a row in another's place is found as well. session:
+ * its key. */
+uint64_t bora_db_page_sum(int64_t session, const bora_page *page);
+uint64_t bora_db_run_sum(int64_t session, uint64_t first, const void *ids, size_t size);
 
 #endif

@@ -51,7 +51,8 @@ typedef struct bora_reply {
     const char *session_name, *session_id; /* ACCEPTED; NULL outside a session */
     uint64_t turn;                   /* ACCEPTED */
     uint64_t n_history;              /* ACCEPTED: tokens the session had before this turn */
-    uint64_t n_cached;               /* ACCEPTED, DONE: of the history, tokens that were not run again */
+    uint64_t n_cached;               /* ACCEPTED, DONE: of the history, tokens that are in the cache */
+    uint64_t n_rerun;                /* ACCEPTED: of the history, tokens that were run before and are run again */
     uint64_t n_prompt;               /* ACCEPTED, PROGRESS, DONE: tokens run (to run) before the first new one */
     uint64_t n_done;                 /* PROGRESS */
     uint64_t seed;                   /* ACCEPTED */

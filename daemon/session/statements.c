@@ -7,7 +7,7 @@
 
 /* The columns of a record, in the order that records.c reads them. */
 #define RECORD_COLUMNS                                                                                                 \
-    "SELECT session.key, session.id, session.name, session.model, model.name, session.system, session.created, "      \
+    "SELECT session.key, session.id, session.name, session.model, model.name, session.system, session.created, "       \
     "session.updated, session.n_tokens, session.n_cached, "                                                            \
     "(SELECT count(*) FROM message WHERE message.session = session.key), "                                             \
     "(SELECT coalesce(max(turn) + 1, 0) FROM message WHERE message.session = session.key) "                            \
@@ -15,10 +15,13 @@
 
 static const char *const texts[BORA_DB_STATEMENT_COUNT] = {
     [BORA_DB_BEGIN] = "BEGIN IMMEDIATE",
+    [BORA_DB_BEGIN_READ] = "BEGIN",
     [BORA_DB_COMMIT] = "COMMIT",
     [BORA_DB_ROLLBACK] = "ROLLBACK",
     [BORA_DB_SESSION_BY_NAME] = RECORD_COLUMNS "AND session.name = ?2",
     [BORA_DB_SESSION_BY_ID] = RECORD_COLUMNS "AND session.id = lower(?2)",
+    [BORA_DB_SESSION_HEAD] = "SELECT key, model, n_tokens, n_cached, (SELECT coalesce(max(turn) + 1, 0) FROM message "
+                             "WHERE message.session = session.key) FROM session WHERE owner = ?1 AND id = ?2",
     [BORA_DB_SESSION_LIST] = RECORD_COLUMNS "ORDER BY session.updated DESC, session.key DESC",
     [BORA_DB_SESSION_INSERT] = "INSERT INTO session (id, name, owner, model, system, created, updated, n_tokens, "
                                "n_cached) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, 0, 0)",
@@ -42,17 +45,35 @@ static const char *const texts[BORA_DB_STATEMENT_COUNT] = {
                           "ORDER BY class, page",
     [BORA_DB_PAGE_DELETE_BEFORE] = "DELETE FROM kv_page WHERE session = ?1 AND class = ?2 AND page < ?3",
     [BORA_DB_PAGE_DELETE_ALL] = "DELETE FROM kv_page WHERE session = ?1",
+    [BORA_DB_FREE_COUNT] = "PRAGMA freelist_count",
+    [BORA_DB_SHRINK] = "PRAGMA incremental_vacuum(256)",
 };
+
+/* SQLite knows only one of the ways in which there is no room. */
+static bool has_no_room(const bora_db *db, int code)
+{
+    int number = sqlite3_system_errno(db->sqlite);
+    switch (code) {
+    case SQLITE_IOERR_WRITE:
+    case SQLITE_IOERR_FSYNC:
+    case SQLITE_IOERR_TRUNCATE:
+    case SQLITE_IOERR_SHMOPEN:
+    case SQLITE_IOERR_SHMSIZE:
+    case SQLITE_IOERR_SHMMAP:
+    case SQLITE_CANTOPEN: /* the -wal and -shm files are made when they are needed */
+        return number == ENOSPC || number == EDQUOT || number == EFBIG;
+    default:
+        return false;
+    }
+}
 
 static bora_status status_of(const bora_db *db)
 {
     int code = sqlite3_extended_errcode(db->sqlite);
     if (code == SQLITE_IOERR_NOMEM)
         return BORA_E_NOMEM;
-    if (code == SQLITE_IOERR_WRITE) { /* SQLite knows only one of the ways in which there is no room */
-        int number = sqlite3_system_errno(db->sqlite);
-        return number == ENOSPC || number == EDQUOT || number == EFBIG ? BORA_E_FULL : BORA_E_IO;
-    }
+    if (has_no_room(db, code))
+        return BORA_E_FULL;
     switch (code & 0xff) {
     case SQLITE_FULL:
         return BORA_E_FULL;
@@ -117,7 +138,7 @@ sqlite3_stmt *bora_db_statement_of(bora_db *db, bora_db_statement statement)
 bora_status bora_db_run(bora_db *db, sqlite3_stmt *stmt, const char *what, bora_error *err)
 {
     bora_status st = sqlite3_step(stmt) == SQLITE_DONE ? BORA_OK : bora_db_fail(db, what, err);
-    (void)sqlite3_reset(stmt); /* repeats the error */
+    (void)sqlite3_reset(stmt);          /* repeats the error */
     (void)sqlite3_clear_bindings(stmt); /* what was bound is borrowed */
     return st;
 }
@@ -131,6 +152,11 @@ int bora_db_bind_text(sqlite3_stmt *stmt, int index, const char *text)
 bora_status bora_db_begin(bora_db *db, bora_error *err)
 {
     return bora_db_run(db, bora_db_statement_of(db, BORA_DB_BEGIN), "session database", err);
+}
+
+bora_status bora_db_begin_read(bora_db *db, bora_error *err)
+{
+    return bora_db_run(db, bora_db_statement_of(db, BORA_DB_BEGIN_READ), "session database", err);
 }
 
 bora_status bora_db_end(bora_db *db, bora_status st, bora_error *err)

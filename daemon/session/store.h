@@ -8,6 +8,8 @@
 #include "base/mailbox.h"
 #include "session/db.h"
 
+#define BORA_STORE_QUEUE_MAX 64u /* jobs waiting */
+
 typedef struct bora_store bora_store;
 typedef struct bora_store_job bora_store_job;
 
@@ -23,9 +25,10 @@ struct bora_store_job {
 /* Opens the database on the new thread. Finished jobs are sent to replies (borrowed). */
 bora_status bora_store_open(const char *path, const bora_log *log, bora_mailbox *replies, bora_store **ret_store,
                             bora_error *err);
-/* The loop thread. Never waits, except when queue_max jobs are waiting already (then until one is done). */
+/* The loop thread. Never waits, except when BORA_STORE_QUEUE_MAX jobs are waiting already (then until one is
+ * taken). */
 void bora_store_submit(bora_store *store, bora_store_job *job);
-/* Jobs that are waiting or running. Any thread. */
+/* Jobs that are waiting or running; one whose reply was sent is neither. Any thread. */
 uint32_t bora_store_pending(const bora_store *store);
 /* Finishes what is queued, closes the database, joins. Replies may still arrive until it returns. NULL is a no-op. */
 void bora_store_close(bora_store *store);

@@ -2,7 +2,8 @@
  * computed in the same form, for comparison.
  *
  * Every run is a schedule of forward passes: prefill and generate cut prompts into chunks, packed states its schedule,
- * generate then adds greedy steps. All logits of prompt rows and steps are kept; tensors are picked from them by name. */
+ * generate then adds greedy steps. All logits of prompt rows and steps are kept; tensors are picked from them by name.
+ */
 #include "tool/tool.h"
 
 #include "base/file.h"
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define GOLDEN_SIZE_MAX ((size_t)1 << 28)
 
@@ -34,14 +36,14 @@ typedef struct floats {
 typedef struct eval_run {
     const bora_tool_options *options;
     bora_pipeline *pipeline;
-    const char *out;  /* folder */
+    const char *out; /* folder */
     const char *name;
     json_t *run;
     eval_sequence *sequences; /* [n_sequences] */
     size_t n_sequences;
-    floats prompt_logits; /* rows in the order they came out */
-    floats step_logits;   /* [steps, n_sequences, vocab_size] */
-    float *pass_logits;   /* of one pass */
+    floats prompt_logits;     /* rows in the order they came out */
+    floats step_logits;       /* [steps, n_sequences, vocab_size] */
+    float *pass_logits;       /* of one pass */
     bora_status trace_status; /* of the first write that failed */
     bora_error trace_error;
 } eval_run;
@@ -63,8 +65,8 @@ static bora_status floats_append(floats *list, const float *values, size_t n, bo
     return BORA_OK;
 }
 
-static bora_status write_file(const eval_run *run, const char *tensor, const char *suffix, const void *data, size_t size,
-                              bora_error *err)
+static bora_status write_file(const eval_run *run, const char *tensor, const char *suffix, const void *data,
+                              size_t size, bora_error *err)
 {
     BORA_CLEANUP(bora_freep) char *path = bora_format("%s/%s.%s%s", run->out, run->name, tensor, suffix);
     if (!path)
@@ -116,8 +118,8 @@ static bora_status forward(eval_run *run, const size_t *counts, size_t *ret_n_ro
         if (counts[i] > seq->tokens.n - done)
             return bora_fail(err, BORA_E_FORMAT, "the schedule asks for more tokens than prompt %zu has", i);
         memcpy(tokens + n_rows, seq->tokens.ids + done, counts[i] * sizeof *tokens);
-        parts[n_parts++] = (bora_batch_part){
-            .sequence = seq->sequence, .n = (uint32_t)counts[i], .n_logits = (uint32_t)counts[i]};
+        parts[n_parts++] =
+            (bora_batch_part){.sequence = seq->sequence, .n = (uint32_t)counts[i], .n_logits = (uint32_t)counts[i]};
         n_rows += counts[i];
     }
     bora_batch batch = {.tokens = tokens, .parts = parts, .n_parts = n_parts};
@@ -296,6 +298,35 @@ static bora_status write_tokens(const eval_run *run, bora_error *err)
     return st;
 }
 
+static void jsonp(json_t **json)
+{
+    json_decref(*json);
+}
+
+/* What a reader would see: prompt and continuation of each sequence, decoded. Only where the run asks for it. */
+static bora_status write_texts(const eval_run *run, bora_error *err)
+{
+    const bora_tokenizer *tokenizer = bora_model_tokenizer(bora_pipeline_model(run->pipeline));
+    if (!tokenizer || !json_object_get(run->run, "text"))
+        return BORA_OK;
+    BORA_CLEANUP(jsonp) json_t *all = json_array();
+    for (size_t i = 0; i < run->n_sequences; i++) {
+        BORA_CLEANUP(bora_text_release) bora_text text = {0};
+        const bora_tokens *tokens = &run->sequences[i].tokens;
+        bora_status st = bora_tokenizer_decode(tokenizer, tokens->ids, tokens->n, &text, err);
+        if (st != BORA_OK)
+            return st;
+        if (json_array_append_new(all, json_stringn(text.bytes ? text.bytes : "", text.size)) != 0)
+            return bora_fail(err, BORA_E_NOMEM, "texts of run '%s'", run->name);
+    }
+    char *dump = json_dumps(all, JSON_ENSURE_ASCII);
+    if (!dump)
+        return bora_fail(err, BORA_E_NOMEM, "texts of run '%s'", run->name);
+    bora_status st = write_file(run, "text", ".json", dump, strlen(dump), err);
+    free(dump); /* jansson's own allocator */
+    return st;
+}
+
 static bora_status open_sequences(eval_run *run, bora_error *err)
 {
     json_t *prompts = json_object_get(run->run, "prompts"), *prompt, *id;
@@ -350,6 +381,8 @@ static bora_status run_one(eval_run *run, bora_error *err)
         st = generate(run, n_steps, rows, err);
         if (st == BORA_OK)
             st = write_tokens(run, err);
+        if (st == BORA_OK)
+            st = write_texts(run, err);
     }
     return st == BORA_OK ? write_tensors(run, err) : st;
 }
@@ -363,11 +396,6 @@ static void run_release(eval_run *run)
     bora_free(run->sequences);
     bora_free(run->prompt_logits.values);
     bora_free(run->step_logits.values);
-}
-
-static void jsonp(json_t **json)
-{
-    json_decref(*json);
 }
 
 static void modelp(bora_model **model)
@@ -403,6 +431,29 @@ static void measure_runs(json_t *runs, size_t *ret_rows, size_t *ret_positions, 
     }
 }
 
+/* The model of a description: what the user says, else a path that is absolute or relative to the description's folder;
+ * a bare name that is not beside it may be that of a model two folders up, in models/. */
+static bora_status find_model(const char *golden, const char *name, const char *chosen, char **ret_path,
+                              bora_error *err)
+{
+    const char *slash = strrchr(golden, '/');
+    int folder = name[0] == '/' || !slash ? 0 : (int)(slash - golden + 1);
+    BORA_CLEANUP(bora_freep)
+    char *path = chosen ? bora_strdup(chosen) : bora_format("%.*s%s", folder, golden, name);
+    if (path && !chosen && !strchr(name, '/') && access(path, F_OK) != 0) {
+        char *other = bora_format("%.*s../../models/%s", folder, golden, name);
+        if (other && access(other, F_OK) == 0) {
+            bora_free(path);
+            path = bora_steal(&other);
+        }
+        bora_free(other);
+    }
+    if (!path)
+        return bora_fail(err, BORA_E_NOMEM, "path");
+    *ret_path = bora_steal(&path);
+    return BORA_OK;
+}
+
 bora_status bora_tool_eval(const char *path, const char *out, const bora_tool_options *options, bora_error *err)
 {
     BORA_CLEANUP(bora_freep) char *text = NULL;
@@ -419,11 +470,10 @@ bora_status bora_tool_eval(const char *path, const char *out, const bora_tool_op
     if (json_integer_value(json_object_get(golden, "format")) != 1 || !model_name || !json_is_array(runs))
         return bora_fail(err, BORA_E_FORMAT, "%s is not a golden description of format 1", path);
 
-    const char *slash = strrchr(path, '/');
-    BORA_CLEANUP(bora_freep) char *model_path = bora_format(
-        "%.*s%s", model_name[0] == '/' || !slash ? 0 : (int)(slash - path + 1), path, model_name);
-    if (!model_path)
-        return bora_fail(err, BORA_E_NOMEM, "path");
+    BORA_CLEANUP(bora_freep) char *model_path = NULL;
+    st = find_model(path, model_name, options->model, &model_path, err);
+    if (st != BORA_OK)
+        return st;
     BORA_CLEANUP(modelp) bora_model *model = NULL;
     bora_model_options model_options = {.layout = BORA_CHAT_AUTO, .without_tokenizer = true};
     st = bora_model_open(model_path, &model_options, options->log, &model, err);
@@ -452,8 +502,7 @@ bora_status bora_tool_eval(const char *path, const char *out, const bora_tool_op
     json_t *json;
     json_array_foreach(runs, r, json)
     {
-        eval_run run = {
-            .options = options, .pipeline = pipeline, .out = out, .run = json, .pass_logits = pass_logits};
+        eval_run run = {.options = options, .pipeline = pipeline, .out = out, .run = json, .pass_logits = pass_logits};
         st = run_one(&run, err);
         run_release(&run);
         if (st != BORA_OK)

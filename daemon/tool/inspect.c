@@ -8,7 +8,7 @@
 
 /* Where neither file nor user says how long a session may get. */
 #define CONTEXT_DEFAULT 32768u
-#define SLACK_DEFAULT 512u
+#define SLACK_DEFAULT   512u
 
 static void modelp(bora_model **model)
 {
@@ -27,6 +27,16 @@ static void print_size(const char *what, uint64_t size)
     printf("%-24s %.*f %s\n", what, unit ? 1 : 0, value, units[unit]);
 }
 
+static void print_count(const char *what, uint64_t n)
+{
+    if (n >= 1000000000)
+        printf("%-24s %.2f billion\n", what, (double)n / 1e9);
+    else if (n >= 1000000)
+        printf("%-24s %.2f million\n", what, (double)n / 1e6);
+    else
+        printf("%-24s %" PRIu64 "\n", what, n);
+}
+
 static void print_windows(const bora_hparams *hp)
 {
     printf("%-24s ", "window");
@@ -39,12 +49,13 @@ static void print_windows(const bora_hparams *hp)
     printf(hp->n_windows > 1 ? " (repeated over the layers)\n" : "\n");
 }
 
-/* The most KV cache that one session can hold, in elements per key and value. */
+/* The most positions of KV cache that one session can hold, over all layers: of a layer with a window no more than it,
+ * what can be taken back, and one page. */
 static uint64_t kv_positions(const bora_hparams *hp, uint64_t context)
 {
     uint64_t positions = 0;
     for (uint32_t l = 0; l < hp->n_layers; l++) {
-        uint64_t window = bora_hparams_window(hp, l), capacity = window + SLACK_DEFAULT;
+        uint64_t window = bora_hparams_window(hp, l), capacity = window + SLACK_DEFAULT + BORA_PAGE_POSITIONS;
         positions += window && capacity < context ? capacity : context;
     }
     return positions;
@@ -105,8 +116,8 @@ bora_status bora_tool_inspect(const char *path, bool tensors, const bora_tool_op
         printf("%-24s SentencePiece, %zu pieces\n", "tokenizer", bora_tokenizer_n_pieces(tokenizer));
     else
         printf("%-24s none\n", "tokenizer");
-    printf("%-24s %" PRIu64 "\n", "parameters", bora_model_n_parameters(model));
-    printf("%-24s %" PRIu64 "\n", "active per token", bora_model_n_active(model));
+    print_count("parameters", bora_model_n_parameters(model));
+    print_count("active per token", bora_model_n_active(model));
     print_size("weights", bora_model_size(model));
     printf("%-24s %s\n", "KV element type", element == 2 ? "f16" : "f32");
     print_size("KV per token", kv_row * hp->n_layers);

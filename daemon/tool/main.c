@@ -6,50 +6,83 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define EXIT_FAILED 1
-#define EXIT_USAGE 2
+#define EXIT_USAGE  2
 
 static const char usage[] =
     "usage: bora-model COMMAND [OPTION...]\n"
     "\n"
-    "  inspect MODEL            hyper-parameters, windows, sizes; --tensors lists the tensors too\n"
-    "  tokenize MODEL [TEXT]    ids and pieces of a text (or of standard input)\n"
-    "  eval GOLDEN.json --out DIR\n"
-    "                           run recorded runs through the engine and write what it computes\n"
+    "commands; MODEL is a .gguf file or a folder with params.json:\n"
+    "  inspect MODEL [--tensors] [--context N] [--kv-type f32|f16]\n"
+    "        hyper-parameters, windows, sizes, KV cache of a session; with --tensors the list of tensors too\n"
+    "  tokenize MODEL [TEXT]\n"
+    "        ids and pieces of a text, one token a line; without TEXT, of standard input\n"
+    "  eval GOLDEN.json --out DIR [--model MODEL] [PLUGINS] [--stages N] [--threads N] [--kv-type f32|f16]\n"
+    "        runs recorded runs through the engine; writes each tensor as DIR/RUN.TENSOR.bin, generated ids as\n"
+    "        DIR/RUN.tokens.json\n"
     "\n"
-    "options:\n"
-    "  --attention NAME, --cache NAME, --expert NAME, --link NAME   plugins (reference, ring, reference, thread)\n"
-    "  --plugins DIR:DIR        where plugins are (default: beside the program)\n"
-    "  --stages N               pipeline stages (1)\n"
-    "  --threads N              compute threads (one per core)\n"
-    "  --kv-type f32|f16        element type of the KV cache (eval: f32)\n"
-    "  --context N              positions a session may reach (inspect)\n"
-    "  --verbose                log what is loaded\n"
-    "  --help, --version\n";
+    "plugins, by name or absolute path:\n"
+    "  --attention NAME   reference        --cache NAME    ring\n"
+    "  --expert NAME      reference        --link NAME     thread (with more than one stage)\n"
+    "  --plugins DIR:DIR  where they are; beside the program unless given\n"
+    "\n"
+    "other options:\n"
+    "  --stages N         pipeline stages, 1 to 64; 1 unless given\n"
+    "  --threads N        compute threads; one per core unless given\n"
+    "  --kv-type TYPE     element type of the KV cache; inspect: f16, eval: f32 unless given\n"
+    "  --context N        positions that a session may reach; the model's own number unless given\n"
+    "  --verbose          log what is loaded\n"
+    "  --help, --version\n"
+    "\n"
+    "exit codes: 0 done, 1 failed (the reason is on standard error), 2 the command line is wrong\n";
 
-enum { OPT_OUT = 256, OPT_ATTENTION, OPT_CACHE, OPT_EXPERT, OPT_LINK, OPT_PLUGINS, OPT_STAGES, OPT_THREADS, OPT_KV_TYPE,
-       OPT_CONTEXT, OPT_TENSORS, OPT_VERBOSE, OPT_HELP, OPT_VERSION };
+enum {
+    OPT_OUT = 256,
+    OPT_ATTENTION,
+    OPT_CACHE,
+    OPT_EXPERT,
+    OPT_LINK,
+    OPT_PLUGINS,
+    OPT_STAGES,
+    OPT_THREADS,
+    OPT_KV_TYPE,
+    OPT_CONTEXT,
+    OPT_MODEL,
+    OPT_TENSORS,
+    OPT_VERBOSE,
+    OPT_HELP,
+    OPT_VERSION
+};
 
 static const struct option long_options[] = {
-    {"out", required_argument, NULL, OPT_OUT},         {"attention", required_argument, NULL, OPT_ATTENTION},
-    {"cache", required_argument, NULL, OPT_CACHE},     {"expert", required_argument, NULL, OPT_EXPERT},
-    {"link", required_argument, NULL, OPT_LINK},       {"plugins", required_argument, NULL, OPT_PLUGINS},
-    {"stages", required_argument, NULL, OPT_STAGES},   {"threads", required_argument, NULL, OPT_THREADS},
-    {"kv-type", required_argument, NULL, OPT_KV_TYPE}, {"context", required_argument, NULL, OPT_CONTEXT},
-    {"tensors", no_argument, NULL, OPT_TENSORS},       {"verbose", no_argument, NULL, OPT_VERBOSE},
-    {"help", no_argument, NULL, OPT_HELP},             {"version", no_argument, NULL, OPT_VERSION},
+    {"out", required_argument, NULL, OPT_OUT},
+    {"attention", required_argument, NULL, OPT_ATTENTION},
+    {"cache", required_argument, NULL, OPT_CACHE},
+    {"expert", required_argument, NULL, OPT_EXPERT},
+    {"link", required_argument, NULL, OPT_LINK},
+    {"plugins", required_argument, NULL, OPT_PLUGINS},
+    {"stages", required_argument, NULL, OPT_STAGES},
+    {"threads", required_argument, NULL, OPT_THREADS},
+    {"kv-type", required_argument, NULL, OPT_KV_TYPE},
+    {"context", required_argument, NULL, OPT_CONTEXT},
+    {"tensors", no_argument, NULL, OPT_TENSORS},
+    {"verbose", no_argument, NULL, OPT_VERBOSE},
+    {"help", no_argument, NULL, OPT_HELP},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {"model", required_argument, NULL, OPT_MODEL},
     {NULL, 0, NULL, 0},
 };
 
 typedef struct arguments {
     bora_tool_options options;
     const char *out;
-    bool tensors, help, version;
+    bool tensors, kv_type, help, version; /* kv_type: it was given */
 } arguments;
 
 static bool parse_count(const char *text, unsigned long max, unsigned long *ret_value)
@@ -65,7 +98,7 @@ static bool parse_count(const char *text, unsigned long max, unsigned long *ret_
 
 static bool wrong(const char *option, const char *value)
 {
-    fprintf(stderr, "bora-model: %s: '%s' is not a usable value\n", option, value);
+    fprintf(stderr, "bora-model: '%s' is no value for %s\n", value, option);
     return false;
 }
 
@@ -93,7 +126,7 @@ static bool parse_option(int opt, arguments *args)
         pipeline->plugin_path = optarg;
         return true;
     case OPT_STAGES:
-        if (!parse_count(optarg, BORA_LAYERS_MAX, &count))
+        if (!parse_count(optarg, 64, &count))
             return wrong("--stages", optarg);
         pipeline->n_stages = (uint32_t)count;
         return true;
@@ -110,7 +143,11 @@ static bool parse_option(int opt, arguments *args)
     case OPT_KV_TYPE:
         if (strcmp(optarg, "f32") != 0 && strcmp(optarg, "f16") != 0)
             return wrong("--kv-type", optarg);
+        args->kv_type = true;
         pipeline->kv_dtype = strcmp(optarg, "f16") == 0 ? BORA_DTYPE_F16 : BORA_DTYPE_F32;
+        return true;
+    case OPT_MODEL:
+        args->options.model = optarg;
         return true;
     case OPT_TENSORS:
         args->tensors = true;
@@ -129,7 +166,7 @@ static bool parse_option(int opt, arguments *args)
     }
 }
 
-/* <folder of the program>/../lib/bora/plugins: the same in the build tree and when installed. */
+/* The program is in PREFIX/bin, the plugins are in PREFIX/lib: the same in the build tree and when installed. */
 static char *default_plugin_path(void)
 {
     char exe[PATH_MAX];
@@ -137,11 +174,13 @@ static char *default_plugin_path(void)
     if (n <= 0)
         return NULL;
     exe[n] = '\0';
-    char *slash = strrchr(exe, '/');
-    if (!slash)
-        return NULL;
-    *slash = '\0';
-    return bora_format("%s/../lib/bora/plugins", exe);
+    for (int i = 0; i < 2; i++) {
+        char *slash = strrchr(exe, '/');
+        if (!slash)
+            return NULL;
+        *slash = '\0';
+    }
+    return bora_format("%s/lib/bora/plugins", exe);
 }
 
 static bora_status tokenize(const char *model, char **words, int n_words, const bora_tool_options *options,
@@ -170,21 +209,46 @@ static bora_status tokenize(const char *model, char **words, int n_words, const 
     return bora_tool_tokenize(model, text, size, options, err);
 }
 
-static int run_command(const arguments *args, char **words, int n_words)
+__attribute__((format(printf, 1, 2))) static int misused(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "bora-model: ");
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "; 'bora-model --help' shows how it is used\n");
+    return EXIT_USAGE;
+}
+
+static int run_command(arguments *args, char **words, int n_words)
 {
     bora_error err = {{0}};
     bora_status st;
-    if (n_words == 2 && strcmp(words[0], "inspect") == 0) {
-        st = bora_tool_inspect(words[1], args->tensors, &args->options, &err);
-    } else if ((n_words == 2 || n_words == 3) && strcmp(words[0], "tokenize") == 0) {
-        st = tokenize(words[1], words + 2, n_words - 2, &args->options, &err);
-    } else if (n_words == 2 && strcmp(words[0], "eval") == 0 && args->out) {
-        st = bora_tool_eval(words[1], args->out, &args->options, &err);
-    } else {
+    const char *command = words[0];
+    if (!command) {
         fputs(usage, stderr);
         return EXIT_USAGE;
     }
-    if (st == BORA_OK && fflush(stdout) != 0)
+    bool inspect = strcmp(command, "inspect") == 0, tokens = strcmp(command, "tokenize") == 0;
+    if (!inspect && !tokens && strcmp(command, "eval") != 0)
+        return misused("there is no command '%s'", command);
+    int n_max = tokens ? 3 : 2;
+    if (n_words < 2)
+        return misused("%s: which %s?", command, inspect || tokens ? "model" : "golden.json");
+    if (n_words > n_max)
+        return misused("%s: '%s' is one word too many%s", command, words[n_max], tokens ? " (quote the text)" : "");
+    if (inspect) {
+        if (!args->kv_type)
+            args->options.pipeline.kv_dtype = BORA_DTYPE_F16; /* as borad keeps it */
+        st = bora_tool_inspect(words[1], args->tensors, &args->options, &err);
+    } else if (tokens) {
+        st = tokenize(words[1], words + 2, n_words - 2, &args->options, &err);
+    } else {
+        if (!args->out)
+            return misused("%s: where to? --out DIR is missing", command);
+        st = bora_tool_eval(words[1], args->out, &args->options, &err);
+    }
+    if (fflush(stdout) != 0 && st == BORA_OK)
         st = bora_fail(&err, BORA_E_IO, "writing: %s", strerror(errno));
     if (st != BORA_OK) {
         fprintf(stderr, "bora-model: %s\n", err.message);

@@ -25,7 +25,13 @@ bora_status bora_tool_tokenize(const char *path, const char *text, size_t size, 
     for (size_t i = 0; i < ids.n; i++) {
         size_t piece_size = 0;
         const char *piece = bora_tokenizer_piece(tokenizer, ids.ids[i], &piece_size);
-        printf("%8" PRId32 "  %.*s\n", ids.ids[i], (int)piece_size, piece ? piece : "");
+        printf("%8" PRId32 "  ", ids.ids[i]);
+        for (size_t b = 0; b < piece_size; b++) /* a piece may hold a newline; the list stays one token a line */
+            if ((unsigned char)piece[b] < 0x20 || piece[b] == 0x7f)
+                printf("\\x%02x", (unsigned)piece[b]);
+            else
+                (void)putchar(piece[b]); /* errors show when stdout is flushed */
+        (void)putchar('\n');
     }
     return BORA_OK;
 }

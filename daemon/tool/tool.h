@@ -8,6 +8,7 @@ typedef struct bora_tool_options {
     const bora_log *log;
     bora_pipeline_options pipeline; /* plugins, stages, threads, kv_dtype; sizes are the command's to set */
     bora_chat_layout layout;
+    const char *model; /* eval: instead of the one that the description names; may be NULL */
 } bora_tool_options;
 
 /* Hyper-parameters, windows, sizes; with tensors the list of them too. */
@@ -15,7 +16,8 @@ bora_status bora_tool_inspect(const char *path, bool tensors, const bora_tool_op
 /* Ids and pieces of a text. */
 bora_status bora_tool_tokenize(const char *path, const char *text, size_t size, const bora_tool_options *options,
                                bora_error *err);
-/* Runs the runs of a golden.json (format 1 of tests/golden/README.md), writes tensors and tokens into the folder out. */
+/* Runs the runs of a golden.json (format 1 of tests/golden/README.md), writes tensors and tokens into the folder out.
+ */
 bora_status bora_tool_eval(const char *path, const char *out, const bora_tool_options *options, bora_error *err);
 
 #endif

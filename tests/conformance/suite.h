@@ -185,12 +185,29 @@ static inline void *suite_golden(const char *name, size_t n)
 typedef struct suite_test {
     const char *name;
     CMUnitTestFunction run; /* *state is the bora_plugin_library */
+    /* NULL: every plugin. A test that does not apply to a plugin is not run on it and not counted, not even as skipped.
+     */
+    bool (*applies)(const bora_plugin_library *library);
 } suite_test;
 
 #define SUITE_TEST(function)                                                                                           \
     {                                                                                                                  \
-#function, function                                                                                            \
+#function, function, NULL                                                                                      \
     }
+#define SUITE_TEST_IF(function, applies)                                                                               \
+    {                                                                                                                  \
+#function, function, applies                                                                                   \
+    }
+
+static inline bool suite_speaks_f32(const bora_plugin_library *library)
+{
+    return bora_plugin_dtypes(library) & BORA_DTYPE_BIT(BORA_DTYPE_F32);
+}
+
+static inline bool suite_speaks_f16(const bora_plugin_library *library)
+{
+    return bora_plugin_dtypes(library) & BORA_DTYPE_BIT(BORA_DTYPE_F16);
+}
 
 /* Loads the plugins of a kind: the one that BORA_CONFORMANCE_PLUGIN names, or else all that were built. */
 static inline size_t suite_load(uint32_t kind, bora_plugin_library *ret_libraries[SUITE_PLUGINS_MAX])
@@ -221,7 +238,8 @@ static inline size_t suite_load(uint32_t kind, bora_plugin_library *ret_librarie
     return n;
 }
 
-/* Runs every test on every plugin of the kind, as <plugin>_<test>. No plugin is a failure: nothing would be tested. */
+/* Runs every test on every plugin of the kind that it applies to, as <plugin>_<test>. No plugin is a failure: nothing
+ * would be tested. */
 static inline int suite_run(uint32_t kind, const suite_test *tests, size_t n_tests)
 {
     bora_plugin_library *libraries[SUITE_PLUGINS_MAX];
@@ -234,12 +252,15 @@ static inline int suite_run(uint32_t kind, const suite_test *tests, size_t n_tes
     if (!all)
         return 1;
     for (size_t l = 0; l < n_libraries; l++)
-        for (size_t t = 0; t < n_tests; t++)
+        for (size_t t = 0; t < n_tests; t++) {
+            if (tests[t].applies && !tests[t].applies(libraries[l]))
+                continue;
             all[n++] = (struct CMUnitTest){
                 .name = bora_format("%s_%s", bora_plugin_name(libraries[l]), tests[t].name),
                 .test_func = tests[t].run,
                 .initial_state = libraries[l],
             };
+        }
     int failed = _cmocka_run_group_tests(bora_plugin_kind_name(kind), all, n, NULL, NULL);
     for (size_t i = 0; i < n; i++)
         bora_free((void *)(uintptr_t)all[i].name);

@@ -223,8 +223,6 @@ static void golden_case(void **state, const char *name, uint32_t n_heads, uint32
 
 static void golden(void **state)
 {
-    if (!keeps(state, BORA_DTYPE_F32))
-        BORA_SKIP("the goldens are f32, the plugin does not read f32");
     golden_case(state, "attention_4_4_16_12_0", 4, 4, 16, 12, 0);
     golden_case(state, "attention_8_2_8_30_8", 8, 2, 8, 30, 8);
 }
@@ -272,8 +270,6 @@ static void large_scores(void **state)
 /* Every half there is, as a value: widening must be exact. With one visible key its weight is 1. */
 static void every_half(void **state)
 {
-    if (!keeps(state, BORA_DTYPE_F16))
-        BORA_SKIP("the plugin does not read f16");
     problem pb;
     problem_init(&pb, 1, 1, 256, 1, BORA_DTYPE_F16, 256, 5);
     uint16_t *halves = pb.v_elements;
@@ -437,10 +433,14 @@ static void teardown(void **state)
 int main(void)
 {
     static const suite_test tests[] = {
-        SUITE_TEST(golden),         SUITE_TEST(agrees_with_the_definition),
-        SUITE_TEST(large_scores),   SUITE_TEST(every_half),
-        SUITE_TEST(cuts),           SUITE_TEST(company),
-        SUITE_TEST(refused_memory), SUITE_TEST(teardown),
+        SUITE_TEST_IF(golden, suite_speaks_f32),
+        SUITE_TEST(agrees_with_the_definition),
+        SUITE_TEST(large_scores),
+        SUITE_TEST_IF(every_half, suite_speaks_f16),
+        SUITE_TEST(cuts),
+        SUITE_TEST(company),
+        SUITE_TEST(refused_memory),
+        SUITE_TEST(teardown),
     };
     return suite_run(BORA_PLUGIN_ATTENTION, tests, BORA_ARRAY_SIZE(tests));
 }

@@ -21,6 +21,7 @@ static void send_accepted(bora_request *request, const bora_reply *reply)
     }
     bora_pack_uint(&pack, "n_history", reply->n_history);
     bora_pack_uint(&pack, "n_cached", reply->n_cached);
+    bora_pack_uint(&pack, "n_rerun", reply->n_rerun);
     bora_pack_uint(&pack, "n_prompt", reply->n_prompt);
     bora_pack_uint(&pack, "seed", reply->seed);
     if (reply->system_ignored)

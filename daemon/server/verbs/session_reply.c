@@ -5,7 +5,7 @@
 
 void bora_pack_record(bora_pack *pack, const bora_server *server, const bora_session_record *record)
 {
-    bora_pack_string(pack, "id", record->id);
+    bora_pack_string(pack, "session_id", record->id);
     bora_pack_string(pack, "name", record->name);
     bora_pack_string(pack, "model", record->model);
     bora_pack_string(pack, "model_name", record->model_name);
@@ -25,7 +25,7 @@ void bora_session_reply(void *user, const bora_reply *reply)
     }
     bora_pack pack;
     bora_request_begin(request, "result", &pack);
-    bora_pack_string(&pack, "id", reply->records->id);
+    bora_pack_string(&pack, "session_id", reply->records->id);
     if (*reply->records->name) /* of a deleted session there is none */
         bora_pack_string(&pack, "name", reply->records->name);
     bora_request_end(request, &pack);

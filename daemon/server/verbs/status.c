@@ -9,7 +9,7 @@ static void pack_live(void *arg, const bora_live_session *live)
     bora_pack *pack = arg;
     bora_pack_map(pack, NULL);
     bora_pack_string(pack, "name", live->name);
-    bora_pack_string(pack, "id", live->id);
+    bora_pack_string(pack, "session_id", live->id);
     bora_pack_uint(pack, "n_tokens", live->n_tokens);
     bora_pack_uint(pack, "kv_bytes", live->kv_bytes);
     bora_pack_bool(pack, "running", live->running);

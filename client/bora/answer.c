@@ -1,0 +1,190 @@
+/* Events go to stdout as they come; whatever is said about them goes to stderr. The mark of an answer that was cut is
+ * the exception: it stands where the answer stops, whoever reads it there. */
+#include "answer.h"
+
+#include "json.h"
+#include "signals.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#define PROGRESS_MIN 256 /* prompt tokens below which no progress is shown */
+
+typedef struct stream {
+    bora_cli *cli;
+    enum bora_answer_style style;
+    bool tells_history;
+    bora_answer answer;
+    bool has_output, ends_with_newline, has_progress_line, has_done, has_error_event, is_out_of_memory;
+    int exit_code; /* of writing */
+    uint64_t prefill_ms, decode_ms;
+    bool is_in_session, was_stored;
+    char reason[16];
+} stream;
+
+static uint64_t field(const bora_client_event *event, const char *key)
+{
+    return bora_client_value_uint(bora_client_value_get(event->value, key), 0);
+}
+
+static void tell_history(const stream *s)
+{
+    const bora_answer *a = &s->answer;
+    if (a->n_history == 0)
+        return;
+    bora_print_note(&s->cli->print, "[resumed: %s tokens of history, %s of them run again]",
+                    bora_show_count(a->n_history).text, bora_show_count(a->n_rerun).text);
+}
+
+static void handle_accepted(stream *s, const bora_client_event *event)
+{
+    s->answer.was_accepted = true;
+    s->answer.n_history = field(event, "n_history");
+    s->answer.n_kept = field(event, "n_cached");
+    s->answer.n_rerun = field(event, "n_rerun");
+    s->answer.n_prompt = field(event, "n_prompt");
+    s->answer.seed = field(event, "seed");
+    s->is_in_session = bora_client_value_get(event->value, "session_id") != NULL;
+    if (s->style == BORA_ANSWER_JSON)
+        return;
+    if (s->tells_history)
+        tell_history(s);
+    if (bora_client_value_bool(bora_client_value_get(event->value, "system_ignored"), false))
+        bora_print_note(&s->cli->print,
+                        "[the conversation has begun already: the system prompt given now is not used]");
+}
+
+/* A line that is wiped away again; only where both outputs are a terminal. */
+static void show_progress(stream *s, const bora_client_event *event)
+{
+    const bora_print *print = &s->cli->print;
+    if (s->style == BORA_ANSWER_JSON || !print->has_colours || !print->err_is_terminal ||
+        event->n_total < PROGRESS_MIN || s->has_output)
+        return;
+    (void)fprintf(stderr, "\r\033[K[reading: %" PRIu64 " of %" PRIu64 " tokens]", event->n_done, event->n_total);
+    s->has_progress_line = true;
+}
+
+static void wipe_progress(stream *s)
+{
+    if (s->has_progress_line)
+        (void)fputs("\r\033[K", stderr);
+    s->has_progress_line = false;
+}
+
+static void show_text(stream *s, const char *text, size_t size)
+{
+    if (size == 0)
+        return;
+    wipe_progress(s);
+    bora_print_text(&s->cli->print, text, size);
+    s->has_output = true;
+    s->ends_with_newline = text[size - 1] == '\n';
+}
+
+static void handle_done(stream *s, const bora_client_event *event)
+{
+    size_t size = 0;
+    const char *reason = bora_client_value_text(bora_client_value_get(event->value, "reason"), &size);
+    (void)snprintf(s->reason, sizeof s->reason, "%.*s", size < sizeof s->reason ? (int)size : 0, reason);
+    s->has_done = true;
+    s->answer.n_generated = field(event, "n_generated");
+    s->prefill_ms = field(event, "prefill_ms");
+    s->decode_ms = field(event, "decode_ms");
+    s->was_stored = bora_client_value_bool(bora_client_value_get(event->value, "stored"), true);
+}
+
+static int handle_event(void *context, const bora_client_event *event)
+{
+    stream *s = context;
+    if (event->kind == BORA_CLIENT_EVENT_ACCEPTED)
+        handle_accepted(s, event);
+    else if (event->kind == BORA_CLIENT_EVENT_PROGRESS)
+        show_progress(s, event);
+    else if (event->kind == BORA_CLIENT_EVENT_DONE)
+        handle_done(s, event);
+    if (s->exit_code != BORA_EXIT_OK)
+        return 1; /* nobody reads what comes now */
+    if (s->style != BORA_ANSWER_JSON) {
+        show_text(s, event->text, event->text_size);
+    } else if (event->value) {
+        s->is_out_of_memory = !bora_json_write(stdout, event->value, false) || s->is_out_of_memory;
+        s->has_error_event = s->has_error_event || event->kind == BORA_CLIENT_EVENT_ERROR;
+    }
+    s->exit_code = bora_cli_flush(BORA_EXIT_OK);
+    return s->exit_code != BORA_EXIT_OK;
+}
+
+static bool reason_is(const stream *s, const char *reason)
+{
+    return strcmp(s->reason, reason) == 0;
+}
+
+static void tell_counts(const stream *s)
+{
+    const bora_answer *a = &s->answer;
+    double decode_s = (double)s->decode_ms / 1000;
+    char speed[32] = "";
+    if (decode_s > 0)
+        (void)snprintf(speed, sizeof speed, ", %.1f per second", (double)a->n_generated / decode_s);
+    bora_print_note(&s->cli->print, "[%s new token%s in %s%s; %s prompt token%s in %s; %s kept; seed %" PRIu64 "]",
+                    bora_show_count(a->n_generated).text, bora_plural(a->n_generated),
+                    bora_show_duration(s->decode_ms).text, speed, bora_show_count(a->n_prompt).text,
+                    bora_plural(a->n_prompt), bora_show_duration(s->prefill_ms).text, bora_show_count(a->n_kept).text,
+                    a->seed);
+}
+
+/* The end of the text, and what a person should know about it. */
+static void finish_text(stream *s)
+{
+    const bora_print *print = &s->cli->print;
+    bool wants_newline = s->style == BORA_ANSWER_MESSAGE || print->out_is_terminal || s->answer.was_cut;
+    if ((s->has_output || s->has_done) && !s->ends_with_newline && wants_newline)
+        (void)fputc('\n', stdout);
+    if (s->answer.was_cut)
+        (void)fputs("[interrupted]\n", stdout);
+    if (reason_is(s, "length") && (print->err_is_terminal || s->cli->options.verbose))
+        bora_print_note(print, "[cut off after %s tokens; -n allows more]",
+                        bora_show_count(s->answer.n_generated).text);
+    else if (reason_is(s, "context"))
+        bora_print_note(print, "[the context is full: the answer ends here]");
+    else if (reason_is(s, "shutdown"))
+        bora_print_note(print, "[the daemon is ending]");
+    if (s->has_done && s->is_in_session && !s->was_stored)
+        bora_print_note(print, "[this answer could not be stored]");
+    if (s->has_done && s->cli->options.verbose)
+        tell_counts(s);
+}
+
+int bora_answer_run(bora_cli *cli, const bora_client_generation *generation, enum bora_answer_style style,
+                    bool tells_history, bora_answer *ret_answer)
+{
+    stream s = {.cli = cli, .style = style, .tells_history = tells_history};
+    bora_client_error error = {0};
+    bora_client_status status = bora_client_generate(cli->client, generation, handle_event, &s, &error);
+    wipe_progress(&s);
+    s.answer.was_interrupted = bora_signals_take_interrupt() || status == BORA_CLIENT_E_INTERRUPTED;
+    s.answer.was_cut = reason_is(&s, "cancelled") || reason_is(&s, "shutdown") ||
+                       (s.answer.was_accepted && !s.has_done && s.exit_code == BORA_EXIT_OK) ||
+                       (status == BORA_CLIENT_E_INTERRUPTED && !s.has_done);
+    if (ret_answer)
+        *ret_answer = s.answer;
+    if (s.exit_code != BORA_EXIT_OK)
+        return s.exit_code;
+    if (style != BORA_ANSWER_JSON)
+        finish_text(&s);
+    else if (status != BORA_CLIENT_OK && !s.has_done && !s.has_error_event)
+        s.is_out_of_memory = !bora_json_write_error(stdout, &error) || s.is_out_of_memory;
+    int code = BORA_EXIT_OK;
+    if (s.answer.was_cut && s.answer.was_interrupted)
+        code = BORA_EXIT_INTERRUPTED; /* the mark has said it */
+    else if (status != BORA_CLIENT_OK && status != BORA_CLIENT_E_INTERRUPTED)
+        code = bora_cli_failed(&error);
+    else if (reason_is(&s, "shutdown"))
+        code = BORA_EXIT_LOST;
+    if (s.is_out_of_memory)
+        code = bora_cli_no_memory();
+    return bora_cli_flush(code);
+}

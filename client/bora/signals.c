@@ -1,0 +1,92 @@
+/* A signal handler knows nothing but globals: these are the program's only ones. */
+#include "signals.h"
+
+#include <signal.h>
+#include <stddef.h>
+
+static bora_client *volatile caught_client;
+static volatile sig_atomic_t n_interrupts, ending, has_resized, has_continued;
+
+static void handle(int signal_number)
+{
+    switch (signal_number) {
+    case SIGWINCH:
+        has_resized = 1;
+        return;
+    case SIGCONT:
+        has_continued = 1;
+        return;
+    case SIGINT:
+        n_interrupts = 1;
+        break;
+    default:
+        ending = signal_number;
+        break;
+    }
+    if (caught_client)
+        bora_client_interrupt(caught_client);
+}
+
+/* No SA_RESTART: reading a line has to come back. */
+static void set(int signal_number, void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler};
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaction(signal_number, &action, NULL); /* fails for no signal used here */
+}
+
+void bora_signals_catch_interrupt(bora_client *client)
+{
+    caught_client = client;
+    set(SIGINT, handle);
+}
+
+void bora_signals_catch_all(bora_client *client)
+{
+    bora_signals_catch_interrupt(client);
+    set(SIGTERM, handle);
+    set(SIGHUP, handle);
+    set(SIGWINCH, handle);
+    set(SIGCONT, handle);
+}
+
+void bora_signals_release(void)
+{
+    static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT};
+    for (size_t i = 0; i < sizeof caught / sizeof caught[0]; i++)
+        set(caught[i], SIG_DFL);
+    caught_client = NULL;
+}
+
+bool bora_signals_has_interrupt(void)
+{
+    return n_interrupts != 0;
+}
+
+bool bora_signals_take_interrupt(void)
+{
+    bool was = n_interrupts != 0;
+    n_interrupts = 0;
+    if (caught_client && !ending)
+        bora_client_interrupt_clear(caught_client);
+    return was;
+}
+
+int bora_signals_ending(void)
+{
+    return ending;
+}
+
+bool bora_signals_take_resize(void)
+{
+    bool was = has_resized != 0;
+    has_resized = 0;
+    return was;
+}
+
+bool bora_signals_take_continue(void)
+{
+    bool was = has_continued != 0;
+    has_continued = 0;
+    return was;
+}

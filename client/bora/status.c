@@ -1,0 +1,108 @@
+/* bora status: how the daemon is. */
+#include "command.h"
+
+static uint64_t number(const bora_client_value *map, const char *key)
+{
+    return bora_client_value_uint(bora_client_value_get(map, key), 0);
+}
+
+static void add_text(bora_table *table, const bora_client_value *map, const char *key)
+{
+    bora_table_add_value(table, bora_client_value_get(map, key));
+}
+
+static void add_facts(bora_table *table, const bora_client_value *value)
+{
+    size_t version_size = 0, state_size = 0, type_size = 0, path_size = 0, name_size = 0;
+    const char *version = bora_client_value_text(bora_client_value_get(value, "version"), &version_size);
+    const char *state = bora_client_value_text(bora_client_value_get(value, "state"), &state_size);
+    const char *type = bora_client_value_text(bora_client_value_get(value, "kv_dtype"), &type_size);
+    const char *path = bora_client_value_text(bora_client_value_get(value, "model_path"), &path_size);
+    const char *name = bora_client_value_text(bora_client_value_get(value, "model"), &name_size);
+    uint64_t n_threads = number(value, "n_threads"), n_stages = number(value, "n_stages");
+    uint64_t n_connections = number(value, "n_connections"), n_steps = number(value, "n_steps");
+    uint64_t n_prompt = number(value, "n_prompt_tokens");
+
+    bora_table_add(table, "daemon");
+    bora_table_addf(table, "borad %.*s, process %lu, %.*s", (int)version_size, version,
+                    (unsigned long)number(value, "pid"), (int)state_size, state);
+    bora_table_add(table, "up");
+    bora_table_add(table, bora_show_duration(number(value, "uptime_ms")).text);
+    bora_table_add(table, "model");
+    bora_table_addf(table, "%.*s", (int)name_size, name);
+    bora_table_add(table, "file");
+    bora_table_addf(table, "%.*s", (int)path_size, path);
+    bora_table_add(table, "compute");
+    bora_table_addf(table, "%lu thread%s, %lu pipeline stage%s", (unsigned long)n_threads, bora_plural(n_threads),
+                    (unsigned long)n_stages, bora_plural(n_stages));
+    bora_table_add(table, "processor");
+    add_text(table, value, "cpu");
+    bora_table_add(table, "memory");
+    bora_table_addf(table, "%s of weights, %s of KV caches (%.*s)", bora_show_bytes(number(value, "weight_bytes")).text,
+                    bora_show_bytes(number(value, "kv_bytes")).text, (int)type_size, type);
+    bora_table_add(table, "work");
+    bora_table_addf(table, "%s running, %s waiting, %s connection%s", bora_show_count(number(value, "n_running")).text,
+                    bora_show_count(number(value, "n_waiting")).text, bora_show_count(n_connections).text,
+                    bora_plural(n_connections));
+    bora_table_add(table, "so far");
+    bora_table_addf(table, "%s prompt token%s, %s generated, %s step%s", bora_show_count(n_prompt).text,
+                    bora_plural(n_prompt), bora_show_count(number(value, "n_generated_tokens")).text,
+                    bora_show_count(n_steps).text, bora_plural(n_steps));
+}
+
+static bool print_sessions(const bora_cli *cli, const bora_client_value *sessions)
+{
+    static const bora_column columns[] = {{"SESSION IN MEMORY", false},
+                                          {"TOKENS", true},
+                                          {"KV CACHE", true},
+                                          {"STATE", false}};
+    bora_table table;
+    bora_table_init(&table, columns, sizeof columns / sizeof columns[0]);
+    for (uint32_t i = 0; i < bora_client_value_count(sessions); i++) {
+        const bora_client_value *session = bora_client_value_at(sessions, i);
+        add_text(&table, session, "name");
+        add_text(&table, session, "n_tokens");
+        bora_table_add(&table, bora_show_bytes(number(session, "kv_bytes")).text);
+        bool is_running = bora_client_value_bool(bora_client_value_get(session, "running"), false);
+        bora_table_add(&table, is_running ? "answering" : "idle");
+    }
+    (void)putchar('\n');
+    bool done = bora_table_print(&table, &cli->print);
+    bora_table_release(&table);
+    return done;
+}
+
+static bool print(const bora_cli *cli, const bora_client_value *value)
+{
+    static const bora_column columns[2];
+    bora_table table;
+    bora_table_init(&table, columns, 2);
+    add_facts(&table, value);
+    bool done = bora_table_print(&table, &cli->print);
+    bora_table_release(&table);
+    const bora_client_value *sessions = bora_client_value_get(value, "sessions");
+    return done && (bora_client_value_count(sessions) == 0 || print_sessions(cli, sessions));
+}
+
+static int run(bora_cli *cli, int n_words, char **words)
+{
+    if (n_words > 0)
+        return bora_cli_usage(cli, "takes no words, such as '%s'", words[0]);
+    bora_client_result *result = NULL;
+    bora_client_error error = {0};
+    int code = bora_cli_connect(cli);
+    if (code != BORA_EXIT_OK)
+        return code;
+    if (bora_client_daemon_status(cli->client, &result, &error) != BORA_CLIENT_OK)
+        return bora_cli_failed(&error);
+    return bora_cli_show(cli, &result, print);
+}
+
+const bora_command bora_command_status = {
+    .name = "status",
+    .words = "",
+    .summary = "how the daemon is: load, memory, your sessions in memory",
+    .details = "",
+    .groups = BORA_OPTIONS_COMMON | BORA_OPTIONS_JSON,
+    .run = run,
+};

@@ -1,0 +1,428 @@
+/* borad: reads the configuration, puts the house together, serves until a signal, takes it apart again.
+ *
+ *   config -> log -> model -> pipeline -> scheduler (engine thread) -> store (store thread) -> sessions -> server (this
+ * thread)
+ */
+#include "config.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "endpoint.h"
+#include "server/server.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#define EXIT_FAILED     1
+#define EXIT_USAGE      2
+#define CONTEXT_DEFAULT 32768u
+
+static const char usage[] =
+    "usage: borad [OPTION...]\n"
+    "\n"
+    "The language-model daemon. Without options it serves the embedded model on the default socket.\n"
+    "\n"
+    "  -m, --model PATH          a .gguf file, or a folder with params.json\n"
+    "  -s, --socket PATH         where to listen (default: $BORA_SOCKET, or $XDG_RUNTIME_DIR/bora/bora.sock)\n"
+    "  -d, --database PATH       where sessions are kept (default: ~/.local/state/bora/sessions.db)\n"
+    "  -c, --config FILE         instead of ~/.config/bora/borad.conf or /etc/bora/borad.conf; none: no file\n"
+    "  -p, --plugin KIND=NAME    attention, cache, expert or link plugin: a name or an absolute path\n"
+    "  -t, --threads N           compute threads (default: one per core)\n"
+    "      --stages N            pipeline stages (default: 1)\n"
+    "      --set SECTION.KEY=VALUE   any key of the configuration file\n"
+    "      --check               read configuration, model and plugins, say so, and end\n"
+    "      --log-level LEVEL     error, warn, info or debug\n"
+    "      --help, --version\n"
+    "\n"
+    "borad(8) and borad.conf(5) have the details. Talk to it with bora(1).\n";
+
+enum { OPT_SET = 256, OPT_STAGES, OPT_CHECK, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION };
+
+static const struct option long_options[] = {
+    {"model", required_argument, NULL, 'm'},
+    {"socket", required_argument, NULL, 's'},
+    {"database", required_argument, NULL, 'd'},
+    {"config", required_argument, NULL, 'c'},
+    {"plugin", required_argument, NULL, 'p'},
+    {"threads", required_argument, NULL, 't'},
+    {"stages", required_argument, NULL, OPT_STAGES},
+    {"set", required_argument, NULL, OPT_SET},
+    {"check", no_argument, NULL, OPT_CHECK},
+    {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+    {"help", no_argument, NULL, OPT_HELP},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {NULL, 0, NULL, 0},
+};
+
+/* The house, from the ground up. */
+typedef struct borad {
+    bora_config config;
+    bora_log log;
+    char *base;                                           /* folder above that of the program: <base>/bin/borad */
+    char *model_path, *plugin_path, *endpoint, *database; /* as resolved; endpoint: libc's memory */
+    bora_plugin_option *option_items;
+    bora_plugin_options plugin_options[BORA_PLUGIN_KINDS + 1];
+    bora_model *model;
+    bora_pipeline *pipeline;
+    bora_mailbox *events, *replies;
+    bora_scheduler *scheduler;
+    bora_store *store;
+    bora_sessions *sessions;
+    bora_server *server;
+    int listen_fd; /* from the service manager; -1: none */
+    bool private_dir;
+} borad;
+
+/* ---- command line ------------------------------------------------------------------------------------------ */
+
+typedef struct command_line {
+    const char *config;
+    bool check, help, version;
+} command_line;
+
+static bora_status set_plugin(bora_config *config, const char *text, bora_error *err)
+{
+    const char *equals = strchr(text, '=');
+    BORA_CLEANUP(bora_freep) char *kind = equals ? bora_strndup(text, (size_t)(equals - text)) : NULL;
+    if (!kind || !bora_plugin_kind_parse(kind))
+        return bora_fail(err, BORA_E_INVAL, "--plugin %s: expected attention=, cache=, expert= or link= and a name",
+                         text);
+    return bora_config_set(config, "plugins", kind, equals + 1, err);
+}
+
+static bora_status set_option(bora_config *config, int option, const char *value, bora_error *err)
+{
+    switch (option) {
+    case 'm':
+        return bora_config_set(config, "model", "path", value, err);
+    case 's':
+        return bora_config_set(config, "server", "socket", value, err);
+    case 'd':
+        return bora_config_set(config, "sessions", "database", value, err);
+    case 'p':
+        return set_plugin(config, value, err);
+    case 't':
+        return bora_config_set(config, "engine", "threads", value, err);
+    case OPT_STAGES:
+        return bora_config_set(config, "pipeline", "stages", value, err);
+    case OPT_LOG_LEVEL:
+        return bora_config_set(config, "log", "level", value, err);
+    case OPT_SET:
+        return bora_config_set_pair(config, value, err);
+    default:
+        return BORA_OK;
+    }
+}
+
+/* Twice over the arguments: --config must be known before the others are laid over the file. False: usage. */
+static bool read_arguments(int argc, char **argv, command_line *ret_line)
+{
+    int option;
+    while ((option = getopt_long(argc, argv, "m:s:d:c:p:t:", long_options, NULL)) != -1) {
+        if (option == '?')
+            return false; /* getopt has said why */
+        if (option == 'c')
+            ret_line->config = optarg;
+        ret_line->check |= option == OPT_CHECK;
+        ret_line->help |= option == OPT_HELP;
+        ret_line->version |= option == OPT_VERSION;
+    }
+    if (optind < argc)
+        fprintf(stderr, "borad: '%s' is no option\n", argv[optind]);
+    return optind == argc;
+}
+
+static bora_status configure(borad *self, int argc, char **argv, const command_line *line, bora_error *err)
+{
+    bora_status st = bora_config_init(&self->config, err);
+    if (st == BORA_OK && !(line->config && strcmp(line->config, "none") == 0))
+        st = bora_config_load(&self->config, line->config, err);
+    optind = 1;
+    int option;
+    while (st == BORA_OK && (option = getopt_long(argc, argv, "m:s:d:c:p:t:", long_options, NULL)) != -1)
+        st = set_option(&self->config, option, optarg, err);
+    return st == BORA_OK ? bora_config_check(&self->config, err) : st;
+}
+
+/* ---- places ------------------------------------------------------------------------------------------------- */
+
+static bora_status find_base(borad *self, bora_error *err)
+{
+    char exe[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n <= 0)
+        return bora_fail(err, BORA_E_IO, "own path: %s", strerror(errno));
+    exe[n] = '\0';
+    for (int i = 0; i < 2; i++) { /* bin/borad */
+        char *slash = strrchr(exe, '/');
+        if (slash)
+            *slash = '\0';
+    }
+    self->base = bora_strdup(exe);
+    return self->base ? BORA_OK : bora_fail(err, BORA_E_NOMEM, "own path");
+}
+
+/* The embedded default: as installed, else from the build tree (<tree>/build/bin/borad). */
+static bora_status find_model(borad *self, bora_error *err)
+{
+    if (self->config.model) {
+        self->model_path = bora_strdup(self->config.model);
+        return self->model_path ? BORA_OK : bora_fail(err, BORA_E_NOMEM, "model");
+    }
+    BORA_CLEANUP(bora_freep) char *installed = bora_format("%s/share/bora/models/bora-tiny-q8_0.gguf", self->base);
+    BORA_CLEANUP(bora_freep) char *in_tree = bora_format("%.*s/models/bora-tiny/bora-tiny-q8_0.gguf",
+                                                         (int)(strrchr(self->base, '/') - self->base), self->base);
+    if (!installed || !in_tree)
+        return bora_fail(err, BORA_E_NOMEM, "model");
+    if (access(installed, R_OK) == 0)
+        self->model_path = bora_steal(&installed);
+    else if (access(in_tree, R_OK) == 0)
+        self->model_path = bora_steal(&in_tree);
+    if (self->model_path)
+        return BORA_OK;
+    return bora_fail(err, BORA_E_NOT_FOUND,
+                     "no model is configured, and the embedded one is not in %s/share/bora/models", self->base);
+}
+
+static bora_status find_database(borad *self, bora_error *err)
+{
+    const char *systemd = getenv("STATE_DIRECTORY"), *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    if (self->config.database)
+        self->database = bora_strdup(self->config.database);
+    else if (systemd && *systemd == '/' && !strchr(systemd, ':'))
+        self->database = bora_format("%s/sessions.db", systemd);
+    else if (xdg && *xdg == '/')
+        self->database = bora_format("%s/bora/sessions.db", xdg);
+    else if (home && *home == '/')
+        self->database = bora_format("%s/.local/state/bora/sessions.db", home);
+    else
+        return bora_fail(err, BORA_E_INVAL, "no place for the session database: HOME is not set; use --database");
+    if (!self->database)
+        return bora_fail(err, BORA_E_NOMEM, "session database");
+    const char *slash = strrchr(self->database, '/');
+    if (!slash || slash == self->database)
+        return BORA_OK;
+    BORA_CLEANUP(bora_freep) char *folder = bora_strndup(self->database, (size_t)(slash - self->database));
+    return folder ? bora_dir_make(folder, 0700, err) : bora_fail(err, BORA_E_NOMEM, "session database");
+}
+
+/* Where to listen: what the service manager passes goes before what is configured. */
+static bora_status find_socket(borad *self, bora_error *err)
+{
+    int n = sd_listen_fds(1);
+    if (n < 0)
+        return bora_fail(err, BORA_E_IO, "sockets passed in: %s", strerror(-n));
+    if (n > 1)
+        return bora_fail(err, BORA_E_INVAL, "%d sockets were passed in, expected one", n);
+    if (n == 1) {
+        if (sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1, NULL, 0) <= 0)
+            return bora_fail(err, BORA_E_INVAL, "the descriptor passed in is no listening Unix stream socket");
+        self->listen_fd = SD_LISTEN_FDS_START;
+        return bora_server_endpoint_of(self->listen_fd, &self->endpoint, err);
+    }
+    const char *given = self->config.socket ? self->config.socket : getenv("BORA_SOCKET");
+    self->private_dir = !given || !*given;
+    self->endpoint = bora_endpoint_resolve(self->config.socket);
+    return self->endpoint ? BORA_OK : bora_fail(err, BORA_E_NOMEM, "socket");
+}
+
+/* ---- building and taking apart --------------------------------------------------------------------------------- */
+
+static bora_status build_pipeline(borad *self, bora_error *err)
+{
+    const bora_config *config = &self->config;
+    uint32_t stated = bora_model_hparams(self->model)->context_length;
+    bora_pipeline_options options = {
+        .n_threads = config->n_threads,
+        .n_stages = config->n_stages,
+        .max_tokens = config->batch_tokens,
+        .max_logits = config->n_running_max,
+        .slack = config->slack,
+        .max_positions = config->context ? config->context
+                         : stated        ? stated
+                                         : CONTEXT_DEFAULT,
+        .kv_dtype = config->kv_dtype,
+        .plugin_path = self->plugin_path,
+    };
+    self->option_items = bora_calloc(config->n_options, sizeof *self->option_items);
+    if (!self->option_items)
+        return bora_fail(err, BORA_E_NOMEM, "plugin options");
+    bora_plugin_option *items = self->option_items;
+    for (uint32_t kind = 1; kind <= BORA_PLUGIN_KINDS; kind++) {
+        options.plugins[kind] = config->plugins[kind];
+        self->plugin_options[kind] = bora_config_plugin_options(config, kind, config->plugins[kind], items);
+        options.plugin_options[kind] = &self->plugin_options[kind];
+        items += self->plugin_options[kind].n;
+    }
+    return bora_pipeline_new(self->model, &options, &self->log, &self->pipeline, err);
+}
+
+static bora_status build(borad *self, bora_error *err)
+{
+    const bora_config *config = &self->config;
+    bora_model_options model_options = {.layout = config->layout};
+    bora_status st = bora_model_open(self->model_path, &model_options, &self->log, &self->model, err);
+    return st == BORA_OK ? build_pipeline(self, err) : st;
+}
+
+static bora_status start(borad *self, bora_error *err)
+{
+    const bora_config *config = &self->config;
+    bora_scheduler_options scheduler_options = {.chunk = config->chunk,
+                                                .batch_tokens = config->batch_tokens,
+                                                .max_running = config->n_running_max};
+    bora_status st = bora_mailbox_new(&self->events, err);
+    if (st == BORA_OK)
+        st = bora_mailbox_new(&self->replies, err);
+    if (st == BORA_OK)
+        st = bora_store_open(self->database, &self->log, self->replies, &self->store, err);
+    if (st == BORA_OK)
+        st = bora_scheduler_new(self->pipeline, &scheduler_options, self->events, &self->log, &self->scheduler, err);
+    bora_sessions_options sessions_options = {
+        .layout = bora_model_layout(self->model),
+        .n_live_max = config->n_live_max,
+        .n_open_max = config->n_open_max,
+        .context = bora_pipeline_options_of(self->pipeline)->max_positions,
+    };
+    if (st == BORA_OK)
+        st = bora_sessions_new(self->model, self->pipeline, self->scheduler, self->store, &sessions_options, &self->log,
+                               &self->sessions, err);
+    bora_server_options server_options = {
+        .endpoint = self->endpoint,
+        .listen_fd = self->listen_fd,
+        .private_dir = self->private_dir,
+        .max_tokens = config->max_tokens,
+        .sampling = config->sampling,
+        .plugin_path = self->plugin_path,
+        .model = self->model,
+        .pipeline = self->pipeline,
+        .scheduler = self->scheduler,
+        .sessions = self->sessions,
+        .events = self->events,
+        .replies = self->replies,
+    };
+    if (st == BORA_OK)
+        st = bora_server_new(&server_options, &self->log, &self->server, err);
+    return st;
+}
+
+/* What is still in the mailboxes has nobody waiting for it, but owns memory. */
+static void empty_mailboxes(borad *self)
+{
+    bora_mail *mail;
+    while (self->sessions && self->replies && (mail = bora_mailbox_take(self->replies)))
+        ((bora_store_job *)mail)->done((bora_store_job *)mail, self->sessions);
+    while (self->events && (mail = bora_mailbox_take(self->events)))
+        bora_event_free((bora_event *)mail);
+}
+
+static void take_apart(borad *self)
+{
+    bora_server_free(self->server);
+    bora_scheduler_free(self->scheduler);
+    bora_store_close(self->store);
+    empty_mailboxes(self);
+    bora_sessions_free(self->sessions);
+    bora_pipeline_free(self->pipeline);
+    bora_model_free(self->model);
+    bora_mailbox_free(self->events);
+    bora_mailbox_free(self->replies);
+    bora_free(self->option_items);
+    bora_free(self->base);
+    bora_free(self->model_path);
+    bora_free(self->plugin_path);
+    bora_free(self->database);
+    free(self->endpoint);
+    bora_config_release(&self->config);
+}
+
+static bora_status serve(borad *self, bora_error *err)
+{
+    bora_status st = find_database(self, err);
+    if (st == BORA_OK)
+        st = find_socket(self, err);
+    if (st == BORA_OK)
+        st = start(self, err);
+    if (st != BORA_OK)
+        return st;
+    bora_logf(&self->log, BORA_LOG_INFO, "sessions in %s", self->database);
+    bora_logf(&self->log, BORA_LOG_INFO, "listening on %s", self->endpoint);
+    return bora_server_run(self->server, err);
+}
+
+static bora_status run(borad *self, bool check_only, bora_error *err)
+{
+    bora_status st = find_base(self, err);
+    if (st == BORA_OK)
+        st = find_model(self, err);
+    if (st != BORA_OK)
+        return st;
+    self->plugin_path = self->config.plugin_path ? bora_strdup(self->config.plugin_path)
+                                                 : bora_format("%s/lib/bora/plugins", self->base);
+    if (!self->plugin_path)
+        return bora_fail(err, BORA_E_NOMEM, "plugins");
+    st = build(self, err);
+    if (st != BORA_OK)
+        return st;
+    const bora_pipeline_options *options = bora_pipeline_options_of(self->pipeline);
+    bora_logf(&self->log, BORA_LOG_INFO, "bora %s, model %s (%s), %u threads, %u %s, %s", BORA_VERSION,
+              bora_model_name(self->model), self->model_path, options->n_threads, options->n_stages,
+              options->n_stages == 1 ? "stage" : "stages", bora_cpu_name(bora_pipeline_cpu(self->pipeline)));
+    if (check_only)
+        return puts("configuration, model and plugins are in order") < 0 ? bora_fail(err, BORA_E_IO, "writing")
+                                                                         : BORA_OK;
+    return serve(self, err);
+}
+
+/* The process as a whole: signals that the loop reads, libraries that must not make threads of their own. */
+static void prepare_process(void)
+{
+    sigset_t signals;
+    (void)sigemptyset(&signals); /* these cannot fail: the numbers are valid */
+    (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGINT);
+    (void)sigaddset(&signals, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file at its limit is an error of the store, not our end */
+    /* OpenBLAS reads this when a plugin loads it; the host owns the threads. */
+    (void)setenv("OPENBLAS_NUM_THREADS", "1", 1); /* only fails without memory: then nothing else works either */
+}
+
+int main(int argc, char **argv)
+{
+    command_line line = {0};
+    if (!read_arguments(argc, argv, &line)) {
+        fputs("try: borad --help\n", stderr);
+        return EXIT_USAGE;
+    }
+    if (line.help)
+        return fputs(usage, stdout) < 0 ? EXIT_FAILED : 0;
+    if (line.version)
+        return puts("borad " BORA_VERSION) < 0 ? EXIT_FAILED : 0;
+    prepare_process();
+    borad self = {.listen_fd = -1};
+    bora_error err = {{0}};
+    bora_log_init(&self.log, BORA_LOG_INFO);
+    bora_status st = configure(&self, argc, argv, &line, &err);
+    if (st != BORA_OK) {
+        bora_logf(&self.log, BORA_LOG_ERROR, "%s", err.message);
+        take_apart(&self);
+        return EXIT_USAGE;
+    }
+    self.log.level = self.config.log_level;
+    st = run(&self, line.check, &err);
+    if (st != BORA_OK)
+        bora_logf(&self.log, BORA_LOG_ERROR, "%s", err.message);
+    take_apart(&self);
+    if (st == BORA_OK && !line.check)
+        bora_logf(&self.log, BORA_LOG_INFO, "ended");
+    return st == BORA_OK ? 0 : EXIT_FAILED;
+}

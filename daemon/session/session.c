@@ -1,0 +1,76 @@
+/* The session manager as a whole: made, stopped, freed, and looked at. */
+#include "session/session_private.h"
+
+#include "base/memory.h"
+
+#include <string.h>
+
+bora_status bora_sessions_new(const bora_model *model, bora_pipeline *pipeline, bora_scheduler *scheduler,
+                              bora_store *store, const bora_sessions_options *options, const bora_log *log,
+                              bora_sessions **ret_sessions, bora_error *err)
+{
+    uint64_t max_positions = bora_pipeline_options_of(pipeline)->max_positions;
+    if (options->layout != BORA_CHAT_NONE && options->layout != BORA_CHAT_V1 && options->layout != BORA_CHAT_V3)
+        return bora_fail(err, BORA_E_INVAL, "chat layout '%s' is not one to speak in",
+                         bora_chat_layout_name(options->layout));
+    if (options->n_open_max < 1)
+        return bora_fail(err, BORA_E_INVAL, "at least one generation must be allowed");
+    if (options->context < 1 || options->context > max_positions)
+        return bora_fail(err, BORA_E_INVAL, "context must be 1 .. %llu", (unsigned long long)max_positions);
+    if (!bora_model_tokenizer(model))
+        return bora_fail(err, BORA_E_UNSUPPORTED, "the model has no tokenizer");
+    bora_sessions *sessions = bora_calloc(1, sizeof *sessions);
+    if (!sessions)
+        return bora_fail(err, BORA_E_NOMEM, "sessions");
+    sessions->model = model;
+    sessions->pipeline = pipeline;
+    sessions->scheduler = scheduler;
+    sessions->store = store;
+    sessions->options = *options;
+    sessions->log = log;
+    *ret_sessions = sessions;
+    return BORA_OK;
+}
+
+void bora_sessions_free(bora_sessions *sessions)
+{
+    if (!sessions)
+        return;
+    while (sessions->open) {
+        bora_open *open = sessions->open;
+        sessions->open = open->next;
+        bora_open_free(open);
+    }
+    while (sessions->live) {
+        bora_live *live = sessions->live;
+        sessions->live = live->next;
+        bora_live_free(live);
+    }
+    bora_free(sessions);
+}
+
+void bora_sessions_stop(bora_sessions *sessions)
+{
+    sessions->stopping = true;
+    bora_scheduler_stop(sessions->scheduler);
+}
+
+uint32_t bora_sessions_n_open(const bora_sessions *sessions)
+{
+    return sessions->n_open + sessions->n_verbs;
+}
+
+void bora_sessions_each_live(const bora_sessions *sessions, const char *owner,
+                             void (*fn)(void *arg, const bora_live_session *live), void *arg)
+{
+    for (const bora_live *live = sessions->live; live; live = live->next) {
+        if (live->deleted || strcmp(live->owner, owner) != 0)
+            continue;
+        bora_live_session view = {.name = live->record.name,
+                                  .id = live->record.id,
+                                  .n_tokens = live->n_tokens,
+                                  .kv_bytes = live->kv_bytes,
+                                  .running = live->open != NULL};
+        fn(arg, &view);
+    }
+}
