@@ -239,6 +239,20 @@ static bora_status add_tensor(bora_model *model, const bora_gguf_tensor *tensor,
                                   data + offset, size - offset, err);
 }
 
+/* Data behind the last tensor means that the tensor count or a shape is not the one that was written: then the data
+ * section begins elsewhere, and every tensor is garbage of the right size. */
+static bora_status check_end(const bora_model *model, const uint8_t *start, const uint8_t *end, uint32_t alignment,
+                             bora_error *err)
+{
+    const uint8_t *last = start;
+    for (size_t i = 0; i < model->n_entries; i++)
+        if (model->entries[i].data + model->entries[i].info.size > last)
+            last = model->entries[i].data + model->entries[i].info.size;
+    if ((size_t)(end - last) >= alignment)
+        return bora_fail(err, BORA_E_FORMAT, "%zu bytes follow the last tensor's data", (size_t)(end - last));
+    return BORA_OK;
+}
+
 /* Descriptions come first and the data section begins after the last one, so they are passed over twice. */
 static bora_status read_tensors(bora_model *model, bora_gguf *gguf, bora_error *err)
 {
@@ -267,7 +281,8 @@ static bora_status read_tensors(bora_model *model, bora_gguf *gguf, bora_error *
         if ((st = bora_gguf_read_tensor(gguf, &tensor, err)) != BORA_OK ||
             (st = add_tensor(model, &tensor, gguf->data + start, gguf->size - start, alignment, err)) != BORA_OK)
             return st;
-    return bora_model_entries_seal(model, err);
+    st = check_end(model, gguf->data + start, gguf->data + gguf->size, alignment, err);
+    return st == BORA_OK ? bora_model_entries_seal(model, err) : st;
 }
 
 /* ---- vocabulary ---- */

@@ -72,19 +72,33 @@ static bora_status setting(bora_db *db, const char *sql, const char *expected, b
     return st;
 }
 
+/* One "PRAGMA name = value" and what it must answer, or NULL. */
+typedef struct pragma {
+    const char *sql, *expected;
+} pragma;
+
+static bora_status set_all(bora_db *db, const pragma *pragmas, size_t n, bora_error *err)
+{
+    bora_status st = BORA_OK;
+    for (size_t i = 0; st == BORA_OK && i < n; i++)
+        st = setting(db, pragmas[i].sql, pragmas[i].expected, err);
+    return st;
+}
+
+/* A file of another program, or of a newer one of ours, is only looked at: WAL mode would be written into it. */
 static bora_status connect_to(bora_db *db, const char *path, bora_error *err)
 {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
     if (sqlite3_open_v2(path, &db->sqlite, flags, NULL) != SQLITE_OK)
         return db->sqlite ? bora_db_fail(db, "session database", err)
                           : bora_fail(err, BORA_E_NOMEM, "session database");
-    static const struct {
-        const char *sql, *expected;
-    } settings[] = {
+    static const pragma reading[] = {
         {"PRAGMA busy_timeout = 5000", NULL}, /* somebody looks at it with another tool */
         {"PRAGMA trusted_schema = OFF", NULL},
         {"PRAGMA cell_size_check = ON", NULL},
         {"PRAGMA temp_store = MEMORY", NULL},
+    };
+    static const pragma writing[] = {
         {"PRAGMA page_size = 65536", NULL},         /* of a new file; others keep theirs */
         {"PRAGMA auto_vacuum = INCREMENTAL", NULL}, /* likewise; deleting a session gives its room back */
         {"PRAGMA secure_delete = FAST", NULL},      /* ON would write every page that leaves a window once more */
@@ -94,12 +108,12 @@ static bora_status connect_to(bora_db *db, const char *path, bora_error *err)
         {"PRAGMA foreign_keys = ON", NULL},
         {"PRAGMA foreign_keys", "1"},
     };
-    for (size_t i = 0; i < BORA_ARRAY_SIZE(settings); i++) {
-        bora_status st = setting(db, settings[i].sql, settings[i].expected, err);
-        if (st != BORA_OK)
-            return st;
-    }
-    return BORA_OK;
+    bool is_new = false;
+    int64_t version = 0;
+    bora_status st = set_all(db, reading, BORA_ARRAY_SIZE(reading), err);
+    if (st == BORA_OK)
+        st = bora_schema_check(db, &is_new, &version, err);
+    return st == BORA_OK ? set_all(db, writing, BORA_ARRAY_SIZE(writing), err) : st;
 }
 
 /* What opening needs to be sound: the schema and the small tables. The large ones have checksums of their own. */

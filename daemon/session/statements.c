@@ -50,9 +50,23 @@ static const char *const texts[BORA_DB_STATEMENT_COUNT] = {
 };
 
 /* SQLite knows only one of the ways in which there is no room. */
-static bool has_no_room(const bora_db *db, int code)
+/* The system's word on the last failure. SQLite tells it for the connection only on some ways; the two files know. */
+static int system_number(const bora_db *db)
 {
     int number = sqlite3_system_errno(db->sqlite);
+    sqlite3_file *log = NULL;
+    if (number == 0 &&
+        sqlite3_file_control(db->sqlite, "main", SQLITE_FCNTL_JOURNAL_POINTER, (void *)&log) == SQLITE_OK && log &&
+        log->pMethods)
+        (void)log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &number); /* 0 if it does not know */
+    if (number == 0)
+        (void)sqlite3_file_control(db->sqlite, "main", SQLITE_FCNTL_LAST_ERRNO, &number);
+    return number;
+}
+
+static bool has_no_room(const bora_db *db, int code)
+{
+    int number = system_number(db);
     switch (code) {
     case SQLITE_IOERR_WRITE:
     case SQLITE_IOERR_FSYNC:
@@ -103,7 +117,9 @@ static bora_status status_of(const bora_db *db)
 
 bora_status bora_db_fail(const bora_db *db, const char *what, bora_error *err)
 {
-    return bora_fail(err, status_of(db), "%s: %s", what, sqlite3_errmsg(db->sqlite));
+    bora_status st = status_of(db);
+    const char *words = sqlite3_errmsg(db->sqlite); /* of a write that found no room: "disk I/O error" */
+    return bora_fail(err, st, "%s: %s", what, st == BORA_E_FULL ? "there is no room on the disk" : words);
 }
 
 bora_status bora_db_prepare(bora_db *db, bora_error *err)
