@@ -228,8 +228,7 @@ static void blas_keeps_what_its_flags_promise(void **state)
         assert_int_equal(n_exact, N_CLIENTS * N_TURNS);
 }
 
-/* ---- cancelling and vanishing
- * ---------------------------------------------------------------------------------------- */
+/* ---- cancelling and vanishing ----------------------------------------------------------------------------------- */
 
 static bora_test_answer cancelled, abandoned; /* one test uses them, from its start to its end */
 
