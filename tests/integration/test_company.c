@@ -17,7 +17,7 @@
 
 #define N_CLIENTS 8
 #define N_TURNS   4
-#define LONG_TEXT 24 /* sentences of a long prompt: several hundred tokens, past the window */
+#define LONG_TEXT 16 /* sentences of a long prompt: several hundred tokens, past the window */
 
 static const char *const script[N_CLIENTS][N_TURNS] = {
     {"My name is Anna.", "What is the capital of France?", "And of Austria?", "What is my name?"},

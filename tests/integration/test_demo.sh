@@ -23,8 +23,9 @@ result $? 'it tells how many tokens were run again'
 processes=$(sed -n 's/.*(\{0,1\}process \([0-9]*\).*/\1/p' "$said")
 [ "$(printf '%s\n' "$processes" | sort -u | wc -l)" -eq 2 ]
 result $? 'it was another daemon that went on'
+left=0
 for process in $processes; do
-    ! kill -0 "$process" 2>/dev/null
-    result $? "process $process has ended" | sed 's/process [0-9]* has/its daemon has/'
+    kill -0 "$process" 2>/dev/null && left=1
 done
+result "$left" 'no daemon is left behind'
 exit "$failed"
