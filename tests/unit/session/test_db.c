@@ -1,8 +1,6 @@
 /* The session database: records, names, owners, turns, pages, and a random life against a simple model of it. */
 #include "db_fixture.h"
 
-#include "session/db_private.h"
-
 #include <sys/stat.h>
 
 /* ---- the file ------------------------------------------------------------------------------------------ */
@@ -463,6 +461,7 @@ static void test_cost_of_a_turn_does_not_grow(void **state)
     fixture *f = *state;
     bora_session_record record;
     int early = 0, late = 0;
+    do_not_wait(f);
     ASSERT_OK(bora_db_create(f->db, OWNER, "a", NULL, MODEL, "tiny", &record, &f->error));
     static const bora_db_statement used[] = {BORA_DB_SESSION_HEAD,  BORA_DB_MESSAGE_INSERT,
                                              BORA_DB_TOKENS_INSERT, BORA_DB_PAGE_DELETE_BEFORE,
@@ -557,6 +556,7 @@ static void test_random_life(void **state)
         life_step(f, one, &random, step);
         if (step % 50 == 0)
             fixture_reopen(f);
+        do_not_wait(f);
         if (step % 10 != 0)
             continue;
         size_t n_alive = 0, n = 0;

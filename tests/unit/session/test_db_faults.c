@@ -2,8 +2,6 @@
  */
 #include "db_fixture.h"
 
-#include "session/db_private.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -74,14 +72,8 @@ typedef struct fault_loop {
 
 static bool fault_next(fault_loop *loop)
 {
-    loop->n += 1 + (loop->leap ? loop->n / 16 : 0);
+    loop->n += 1 + (loop->leap ? loop->n / 6 : 0);
     return !loop->over;
-}
-
-/* What is written need not last: the tests of memory make thousands of transactions. */
-static void do_not_wait(fixture *f)
-{
-    assert_int_equal(sqlite3_exec(f->db->sqlite, "PRAGMA synchronous = OFF", NULL, NULL, NULL), SQLITE_OK);
 }
 
 static void fault_arm(const fault_loop *loop)
