@@ -127,7 +127,7 @@ $(foreach dir,$(PLUGIN_DIRS),$(eval $(call plugin_rule,$(dir))))
 UNIT_SOURCES        := $(sort $(shell find tests/unit -name 'test_*.c'))
 CONFORMANCE_SOURCES := $(wildcard tests/conformance/test_*.c)
 INTEGRATION_SOURCES := $(wildcard tests/integration/test_*.c)
-SUPPORT_OBJECTS     := $(call objects_of,$(wildcard tests/support/*.c))
+SUPPORT_A           := $(BUILD)/lib/tests-support.a
 test_binary          = $(patsubst tests/%.c,$(BUILD)/tests/%,$(1))
 TESTS_UNIT          := $(call test_binary,$(UNIT_SOURCES))
 TESTS_CONFORMANCE   := $(call test_binary,$(CONFORMANCE_SOURCES))
@@ -138,12 +138,18 @@ TESTS               := $(TESTS_UNIT) $(TESTS_CONFORMANCE) $(TESTS_INTEGRATION)
 BORA_CPPFLAGS_TEST = -Itests -DBORA_BUILD_DIR='"$(abspath $(BUILD))"' -DBORA_SOURCE_DIR='"$(CURDIR)"'
 $(BUILD)/obj/tests/%.o: BORA_CPPFLAGS += $(BORA_CPPFLAGS_TEST)
 
+# An archive, so that each test takes only what it uses: some of it needs libbora.
+$(SUPPORT_A): $(call objects_of,$(wildcard tests/support/*.c))
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+
 # tests/unit/<layer>/test_x.c links <layer> and everything below it; tests/unit/daemon what borad has besides main.
 layers_to = $(if $(filter $(1),$(LAYERS)),$(call upto,$(1),$(LAYERS)),$(if $(filter tool daemon,$(1)),base model kernels plugin engine))
 upto      = $(firstword $(2)) $(if $(filter $(1),$(firstword $(2))),,$(call upto,$(1),$(wordlist 2,99,$(2))))
 layer_in  = $(word 3,$(subst /, ,$(1)))
 define unit_rule
-$(call test_binary,$(1)): $(call objects_of,$(1)) $(SUPPORT_OBJECTS) \
+$(call test_binary,$(1)): $(call objects_of,$(1)) $(SUPPORT_A) \
     $(if $(filter daemon,$(call layer_in,$(1))),$(call objects_of,$(filter-out daemon/main.c,$(wildcard daemon/*.c)))) \
     $(call archives_to,$(call layers_to,$(call layer_in,$(1)))) \
     $(if $(filter proto client,$(call layer_in,$(1))),$(LIBBORA_A),$(if $(filter server,$(call layer_in,$(1))),$(PROTO_A)))
@@ -153,13 +159,13 @@ $(call test_binary,$(1)): $(call objects_of,$(1)) $(SUPPORT_OBJECTS) \
 endef
 $(foreach source,$(UNIT_SOURCES),$(eval $(call unit_rule,$(source))))
 
-$(TESTS_CONFORMANCE): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_OBJECTS) \
+$(TESTS_CONFORMANCE): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_A) \
                       $(call archives_to,base model kernels plugin)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_TEST) $(LIBS_DAEMON)
 
-$(TESTS_INTEGRATION): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_OBJECTS) $(LIBBORA_A) $(BUILD)/lib/base.a
+$(TESTS_INTEGRATION): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_A) $(LIBBORA_A) $(BUILD)/lib/base.a
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_TEST) $(LIBS_CLIENT) $(shell pkg-config --libs jansson sqlite3)
