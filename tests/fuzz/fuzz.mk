@@ -8,7 +8,7 @@ FUZZ_SHARED  := $(call objects_of,tests/fuzz/walk.c)
 FUZZ_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # What a target links besides its own object.
 fuzz_objects  = $(if $(filter frame,$(1)),$(PROTO_A),$(if $(filter config,$(1)),$(call objects_of,daemon/config.c) \
-                    $(call archives_to,base model plugin),$(FUZZ_SHARED) $(SUPPORT_OBJECTS) \
+                    $(call archives_to,base model plugin),$(FUZZ_SHARED) $(SUPPORT_A) \
                     $(call archives_to,base model)))
 
 # As part of the tests: with a main of our own.
@@ -42,7 +42,7 @@ fuzz: fuzz-build ## search with libFuzzer, FUZZ_SECONDS=60 per target
 fuzz-seeds: $(BUILD)/tests/fuzz/seeds ## write the seed corpus anew
 	$< tests/fuzz/corpus
 
-$(BUILD)/tests/fuzz/seeds: $(call objects_of,tests/fuzz/seeds.c) $(SUPPORT_OBJECTS) $(PROTO_A)
+$(BUILD)/tests/fuzz/seeds: $(call objects_of,tests/fuzz/seeds.c) $(SUPPORT_A) $(PROTO_A)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_CLIENT)
