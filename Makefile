@@ -81,7 +81,8 @@ $(foreach layer,$(LAYERS),$(eval $(call layer_rule,$(layer))))
 
 $(PROTO_A): $(call objects_of,$(call sources_of,proto))
 $(LIBBORA_A): $(call objects_of,$(call sources_of,client/libbora) $(call sources_of,proto))
-$(PROTO_A) $(LIBBORA_A):
+$(BUILD)/lib/support.a: $(call objects_of,$(wildcard tests/support/*.c))
+$(PROTO_A) $(LIBBORA_A) $(BUILD)/lib/support.a:
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(Q)ar rcs $@ $^
@@ -127,7 +128,7 @@ $(foreach dir,$(PLUGIN_DIRS),$(eval $(call plugin_rule,$(dir))))
 UNIT_SOURCES        := $(sort $(shell find tests/unit -name 'test_*.c'))
 CONFORMANCE_SOURCES := $(wildcard tests/conformance/test_*.c)
 INTEGRATION_SOURCES := $(wildcard tests/integration/test_*.c)
-SUPPORT_A           := $(BUILD)/lib/tests-support.a
+SUPPORT_A           := $(BUILD)/lib/support.a
 test_binary          = $(patsubst tests/%.c,$(BUILD)/tests/%,$(1))
 TESTS_UNIT          := $(call test_binary,$(UNIT_SOURCES))
 TESTS_CONFORMANCE   := $(call test_binary,$(CONFORMANCE_SOURCES))
@@ -137,12 +138,6 @@ TESTS               := $(TESTS_UNIT) $(TESTS_CONFORMANCE) $(TESTS_INTEGRATION)
 
 BORA_CPPFLAGS_TEST = -Itests -DBORA_BUILD_DIR='"$(abspath $(BUILD))"' -DBORA_SOURCE_DIR='"$(CURDIR)"'
 $(BUILD)/obj/tests/%.o: BORA_CPPFLAGS += $(BORA_CPPFLAGS_TEST)
-
-# An archive, so that each test takes only what it uses: some of it needs libbora.
-$(SUPPORT_A): $(call objects_of,$(wildcard tests/support/*.c))
-	@mkdir -p $(@D)
-	@rm -f $@
-	$(Q)ar rcs $@ $^
 
 # tests/unit/<layer>/test_x.c links <layer> and everything below it; tests/unit/daemon what borad has besides main.
 layers_to = $(if $(filter $(1),$(LAYERS)),$(call upto,$(1),$(LAYERS)),$(if $(filter tool daemon,$(1)),base model kernels plugin engine))

@@ -28,7 +28,7 @@ static void folder_make(void)
     char path[BORA_TEMP_PATH_SIZE], target[64];
     bora_temp_folder_make(&folder);
     FUZZ_CHECK(atexit(folder_remove) == 0);
-    char *params = bora_native_writer_params(&FUZZ_DENSE_MODEL, NULL);
+    char *params = bora_writer_native_params(&FUZZ_DENSE_MODEL, NULL);
     bora_temp_folder_write(&folder, "params.json", params, strlen(params), path);
     free(params);
     weights_fd = memfd_create("weights", MFD_CLOEXEC);

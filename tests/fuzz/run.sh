@@ -8,10 +8,8 @@ mkdir -p "build-fuzz/corpus/$name"
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 log=build-fuzz/$name.log
-dict=()
-[ -f "tests/fuzz/$name.dict" ] && dict=("-dict=tests/fuzz/$name.dict")
 "build-fuzz/fuzz/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=16384 -use_value_profile=1 \
-    -print_final_stats=1 -artifact_prefix="build-fuzz/$name-" "${dict[@]}" \
+    -print_final_stats=1 -artifact_prefix="build-fuzz/$name-" \
     "build-fuzz/corpus/$name" "tests/fuzz/corpus/$name" >"$log" 2>&1
 code=$?
 runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")

@@ -107,7 +107,7 @@ static void safetensors_seeds(void)
     size_t data_size = 0, size = 0;
     static const char extra[] = "\"__metadata__\":{\"format\":\"pt\"},"
                                 "\"rope.freqs\":{\"dtype\":\"BF16\",\"shape\":[1,2,2],\"data_offsets\":[0,8]},";
-    char *header = bora_native_writer_header(&FUZZ_DENSE_MODEL, extra, 0, 1, true, &data_size);
+    char *header = bora_writer_native_header(&FUZZ_DENSE_MODEL, extra, 0, 1, true, &data_size);
     uint8_t *bytes = bora_safetensors_bytes(header, data_size, &size);
     save("safetensors/dense", bytes, size);
     save("safetensors/truncated", bytes, size - 7);
@@ -126,14 +126,14 @@ static void safetensors_seeds(void)
 static void params_seeds(void)
 {
     bora_tiny_model shape = FUZZ_DENSE_MODEL;
-    char *params = bora_native_writer_params(&shape, ", \"rope_theta\": 1000000.0, \"max_seq_len\": 32768");
+    char *params = bora_writer_native_params(&shape, ", \"rope_theta\": 1000000.0, \"max_seq_len\": 32768");
     save_text("params/dense", params);
     save("params/truncated", params, strlen(params) / 2);
     free(params);
     shape.n_experts = 8;
     shape.n_experts_per_tok = 2;
     shape.n_layers = 4;
-    params = bora_native_writer_params(&shape, ", \"_sliding_window\": [4096, null], \"something_new\": {\"a\": [1]}");
+    params = bora_writer_native_params(&shape, ", \"_sliding_window\": [4096, null], \"something_new\": {\"a\": [1]}");
     save_text("params/mixture-windows", params);
     free(params);
     save_text("params/lying", "{\"dim\": -1, \"n_layers\": 4294967297, \"hidden_dim\": 1e300, \"n_heads\": 0.5}");

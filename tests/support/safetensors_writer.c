@@ -79,7 +79,7 @@ static void layer_put(text *to, const bora_tiny_model *shape, uint32_t layer)
     }
 }
 
-char *bora_native_writer_header(const bora_tiny_model *shape, const char *extra, uint32_t first, uint32_t n,
+char *bora_writer_native_header(const bora_tiny_model *shape, const char *extra, uint32_t first, uint32_t n,
                                 bool with_rest, size_t *ret_data_size)
 {
     char *header = NULL;
@@ -103,7 +103,7 @@ char *bora_native_writer_header(const bora_tiny_model *shape, const char *extra,
     return header;
 }
 
-char *bora_native_writer_params(const bora_tiny_model *shape, const char *extra)
+char *bora_writer_native_params(const bora_tiny_model *shape, const char *extra)
 {
     char *params = NULL;
     size_t size = 0;

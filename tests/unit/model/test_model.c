@@ -226,11 +226,11 @@ static void fingerprint_of_a_large_model(void **state)
     bora_temp_folder large;
     bora_temp_folder_make(&large);
     char path[BORA_TEMP_PATH_SIZE], first[33], other[33];
-    char *params = bora_native_writer_params(&shape, NULL);
+    char *params = bora_writer_native_params(&shape, NULL);
     bora_temp_folder_write(&large, "params.json", params, strlen(params), path);
     free(params);
     size_t data_size = 0, size = 0;
-    char *header = bora_native_writer_header(&shape, NULL, 0, 1, true, &data_size);
+    char *header = bora_writer_native_header(&shape, NULL, 0, 1, true, &data_size);
     uint8_t *bytes = bora_safetensors_bytes(header, 0, &size);
     bora_temp_folder_write(&large, "consolidated.safetensors", bytes, size, path);
     free(bytes);

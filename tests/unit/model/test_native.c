@@ -33,7 +33,7 @@ static void drop(const char *name)
 static void put_weights(const char *name, const char *extra, uint32_t first, uint32_t n, bool with_rest)
 {
     size_t data_size = 0, size = 0;
-    char *header = bora_native_writer_header(&shape, extra, first, n, with_rest, &data_size);
+    char *header = bora_writer_native_header(&shape, extra, first, n, with_rest, &data_size);
     uint8_t *bytes = bora_safetensors_bytes(header, data_size, &size);
     put(name, bytes, size);
     free(bytes);
@@ -46,7 +46,7 @@ static int folder_setup(void **state)
     (void)state;
     bora_temp_folder_make(&folder);
     shape = BORA_TINY_MODEL;
-    char *params = bora_native_writer_params(&shape, NULL);
+    char *params = bora_writer_native_params(&shape, NULL);
     put_text("params.json", params);
     free(params);
     put_weights("consolidated.safetensors", NULL, 0, 2, true);
@@ -199,7 +199,7 @@ static void tokenizer_of_the_highest_version(void **state)
     size_t size = 0;
     unsigned char *tokenizer = bora_temp_read(BORA_SOURCE_DIR "/tests/models/bora-tiny/tokenizer.model.v3", &size);
     shape.vocab_size = 2048;
-    char *params = bora_native_writer_params(&shape, NULL);
+    char *params = bora_writer_native_params(&shape, NULL);
     put_text("params.json", params);
     free(params);
     put_weights("consolidated.safetensors", NULL, 0, 2, true);
@@ -221,7 +221,7 @@ static void tokenizer_of_the_highest_version(void **state)
 
     /* More pieces than the model has rows. */
     shape.vocab_size = 2047;
-    params = bora_native_writer_params(&shape, NULL);
+    params = bora_writer_native_params(&shape, NULL);
     put_text("params.json", params);
     free(params);
     put_weights("consolidated.safetensors", NULL, 0, 2, true);
@@ -240,7 +240,7 @@ static void tied_and_expert_models(void **state)
 
     shape.n_experts = 3;
     shape.n_experts_per_tok = 2;
-    char *params = bora_native_writer_params(&shape, NULL);
+    char *params = bora_writer_native_params(&shape, NULL);
     put_text("params.json", params);
     free(params);
     assert_refused(&without_tokenizer, BORA_E_FORMAT, "layers.0.feed_forward."); /* the weights are dense still */

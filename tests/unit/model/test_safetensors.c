@@ -27,7 +27,7 @@ static int group_setup(void **state)
     shape.head_dim = 2;
     shape.vocab_size = 8;
     bora_temp_folder_make(&folder);
-    char *params = bora_native_writer_params(&shape, NULL);
+    char *params = bora_writer_native_params(&shape, NULL);
     bora_temp_folder_write(&folder, "params.json", params, strlen(params), path);
     free(params);
     weights_fd = memfd_create("weights", MFD_CLOEXEC);
@@ -74,7 +74,7 @@ static void assert_header_refused(const char *header, size_t data_size, bora_sta
 static void assert_edit_refused(const char *from, const char *to, bora_status status, const char *names)
 {
     size_t data_size = 0;
-    char *header = bora_native_writer_header(&shape, NULL, 0, 1, true, &data_size);
+    char *header = bora_writer_native_header(&shape, NULL, 0, 1, true, &data_size);
     char *at = strstr(header, from);
     assert_non_null(at);
     size_t size = strlen(header) + strlen(to) + 1;
@@ -91,7 +91,7 @@ static void whole_file_is_read(void **state)
     (void)state;
     size_t data_size = 0;
     char *header =
-        bora_native_writer_header(&shape, "\"__metadata__\":{\"format\":\"pt\",\"x\":\"y\"},", 0, 1, true, &data_size);
+        bora_writer_native_header(&shape, "\"__metadata__\":{\"format\":\"pt\",\"x\":\"y\"},", 0, 1, true, &data_size);
     bora_model *model = NULL;
     bora_error err = {{0}};
     if (open_header(header, data_size, &model, &err) != BORA_OK)
@@ -116,7 +116,7 @@ static bora_model *must_open_first_as(const char *rest)
 {
     static const char first[] = "{\"dtype\":\"F32\",\"shape\":[8,4],\"data_offsets\":[0,128]}";
     size_t data_size = 0;
-    char *header = bora_native_writer_header(&shape, NULL, 0, 1, true, &data_size);
+    char *header = bora_writer_native_header(&shape, NULL, 0, 1, true, &data_size);
     char *at = strstr(header, first);
     assert_non_null(at);
     size_t size = strlen(header) + strlen(rest) + 1;
@@ -137,7 +137,7 @@ static void other_forms_are_read(void **state)
 {
     (void)state;
     size_t data_size = 0;
-    char *header = bora_native_writer_header(&shape, NULL, 0, 1, true, &data_size);
+    char *header = bora_writer_native_header(&shape, NULL, 0, 1, true, &data_size);
     char *padded = malloc(strlen(header) + 8);
     assert_non_null(padded);
     (void)snprintf(padded, strlen(header) + 8, "%s    ", header);
@@ -273,7 +273,7 @@ static void cut_off_at_every_byte(void **state)
     (void)state;
     static const bora_model_options options = {.layout = BORA_CHAT_AUTO, .without_tokenizer = true};
     size_t data_size = 0, size = 0;
-    char *header = bora_native_writer_header(&shape, NULL, 0, 1, true, &data_size);
+    char *header = bora_writer_native_header(&shape, NULL, 0, 1, true, &data_size);
     uint8_t *bytes = bora_safetensors_bytes(header, data_size, &size);
     bora_model *model = NULL;
     assert_int_equal(open_bytes(bytes, size, &model, NULL), BORA_OK);
@@ -292,7 +292,7 @@ static void each_byte_of_the_header_wrong(void **state)
 {
     (void)state;
     size_t data_size = 0, size = 0, n_refused = 0;
-    char *header = bora_native_writer_header(&shape, NULL, 0, 1, true, &data_size);
+    char *header = bora_writer_native_header(&shape, NULL, 0, 1, true, &data_size);
     uint8_t *bytes = bora_safetensors_bytes(header, data_size, &size);
     for (size_t i = 0; i < size - data_size; i++) {
         const uint8_t right = bytes[i];
