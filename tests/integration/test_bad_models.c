@@ -113,7 +113,7 @@ static void test_gguf_header(void **state)
         {"version 1", 4, 1, 4, "version 1"},
         {"version of the future", 4, 4, 4, "version 4"},
         {"other byte order", 4, 0x03000000, 4, "big-endian"},
-        {"no tensors", 8, 0, 8, "follow the last tensor"},
+        {"no tensors", 8, 0, 8, "is missing"},
         {"more tensors than bytes", 8, UINT64_MAX, 8, "tensor count"},
         {"a billion tensors", 8, 1000000000, 8, "tensor count"},
         {"one tensor less", 8, 20, 8, "follow the last tensor"},
