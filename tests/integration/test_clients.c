@@ -201,7 +201,8 @@ static void test_does_not_read(void **state)
     witness_check(&witness_);
 }
 
-/* ---- many ------------------------------------------------------------------------------------------------------- */
+/* ---- many
+ * ------------------------------------------------------------------------------------------------------------- */
 
 static size_t count_descriptors(pid_t pid)
 {
@@ -273,7 +274,8 @@ static void test_too_many(void **state)
     witness_check(&witness_);
 }
 
-/* ---- daemons and their sockets ---------------------------------------------------------------------------------- */
+/* ---- daemons and their sockets
+ * -------------------------------------------------------------------------------------------- */
 
 static void test_two_daemons(void **state)
 {
