@@ -35,11 +35,11 @@ BORA_CPPFLAGS = -D_GNU_SOURCE -DBORA_VERSION='"$(VERSION)"' -DBORA_PREFIX='"$(PR
 BORA_LDFLAGS  = -pthread $(SANITIZE)
 
 PKG_CFLAGS  = $(shell pkg-config --cflags $(sort $(PKGS_DAEMON) $(PKGS_CLIENT) openblas) 2>/dev/null)
-LIBS_DAEMON = $(shell pkg-config --libs $(PKGS_DAEMON)) -ldl -lm
-LIBS_MODEL  = $(shell pkg-config --libs jansson libxxhash inih) -ldl -lm
-LIBS_CLIENT = $(shell pkg-config --libs libzmq msgpack) -lm
-LIBS_CLI    = $(LIBS_CLIENT) $(shell pkg-config --libs jansson libedit)
-LIBS_TEST   = $(shell pkg-config --libs $(PKGS_TEST))
+LIBS_DAEMON = $(shell pkg-config --libs $(PKGS_DAEMON) 2>/dev/null) -ldl -lm
+LIBS_MODEL  = $(shell pkg-config --libs jansson libxxhash inih 2>/dev/null) -ldl -lm
+LIBS_CLIENT = $(shell pkg-config --libs libzmq msgpack 2>/dev/null) -lm
+LIBS_CLI    = $(LIBS_CLIENT) $(shell pkg-config --libs jansson libedit 2>/dev/null)
+LIBS_TEST   = $(shell pkg-config --libs $(PKGS_TEST) 2>/dev/null)
 
 # ---- sources ---------------------------------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ define plugin_rule
 $(call plugin_of,$(1)): $(call objects_of,$(wildcard $(1)*.c))
 	@mkdir -p $$(@D)
 	$$(call say,LD)
-	$(Q)$(CC) -shared $(BORA_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(if $(filter %/blas/,$(1)),$(shell pkg-config --libs openblas)) -lm
+	$(Q)$(CC) -shared $(BORA_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(if $(filter %/blas/,$(1)),$(shell pkg-config --libs openblas 2>/dev/null)) -lm
 endef
 $(foreach dir,$(PLUGIN_DIRS),$(eval $(call plugin_rule,$(dir))))
 
@@ -163,7 +163,7 @@ $(TESTS_CONFORMANCE): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_A) \
 $(TESTS_INTEGRATION): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_A) $(LIBBORA_A) $(BUILD)/lib/base.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_TEST) $(LIBS_CLIENT) $(shell pkg-config --libs jansson sqlite3)
+	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_TEST) $(LIBS_CLIENT) $(shell pkg-config --libs jansson sqlite3 2>/dev/null)
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 

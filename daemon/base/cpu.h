@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 typedef struct bora_cpu {
-    bool avx2;        /* AVX2, FMA and F16C */
-    bool avx512;      /* AVX-512 F, BW, DQ, VL on top */
+    bool avx2;   /* AVX2, FMA and F16C */
+    bool avx512; /* AVX-512 F, BW, DQ, VL on top */
     bool avx512_vnni;
     uint32_t n_cores; /* processors this process may run on; at least 1 */
 } bora_cpu;

@@ -86,8 +86,7 @@ bora_mail *bora_mailbox_wait(bora_mailbox *box, int timeout_ms)
         if (timeout_ms >= 0) {
             struct timespec now;
             (void)clock_gettime(CLOCK_MONOTONIC, &now);
-            left = timeout_ms -
-                   (int)((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000);
+            left = timeout_ms - (int)((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000);
         }
     }
     return mail;

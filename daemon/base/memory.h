@@ -7,14 +7,14 @@
 
 /* All return NULL when there is no memory (or the size overflows); free with bora_free. Zero-sized requests give
  * a valid pointer. */
-void *bora_alloc(size_t size);                             /* not cleared */
-void *bora_calloc(size_t n, size_t size);                  /* cleared; n * size checked */
-void *bora_realloc(void *memory, size_t n, size_t size);   /* n * size checked; memory stays valid on failure */
-void *bora_alloc_aligned(size_t alignment, size_t size);   /* alignment: a power of two >= sizeof(void *); not cleared */
-char *bora_strdup(const char *text);                       /* NULL gives NULL */
+void *bora_alloc(size_t size);                           /* not cleared */
+void *bora_calloc(size_t n, size_t size);                /* cleared; n * size checked */
+void *bora_realloc(void *memory, size_t n, size_t size); /* n * size checked; memory stays valid on failure */
+void *bora_alloc_aligned(size_t alignment, size_t size); /* alignment: a power of two >= sizeof(void *); not cleared */
+char *bora_strdup(const char *text);                     /* NULL gives NULL */
 char *bora_strndup(const char *text, size_t n);
 __attribute__((format(printf, 1, 2))) char *bora_format(const char *format, ...); /* printf into a new string */
-void bora_free(void *memory);                              /* NULL is a no-op */
+void bora_free(void *memory);                                                     /* NULL is a no-op */
 
 /* For tests: the n-th allocation from now on fails, and every later one while it stays set (n counts from 1);
  * 0 switches it off. Allocations counted since the last call are returned. */

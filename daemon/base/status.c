@@ -6,9 +6,9 @@
 
 const char *bora_status_name(bora_status status)
 {
-    static const char *const names[] = {"ok",     "no_memory", "invalid", "io",       "format",     "unsupported",
-                                        "not_found", "exists", "busy",    "limit",    "cancelled",  "closed",
-                                        "permission", "internal", "full", "unavailable"};
+    static const char *const names[] = {"ok",         "no_memory", "invalid", "io",         "format",    "unsupported",
+                                        "not_found",  "exists",    "busy",    "limit",      "cancelled", "closed",
+                                        "permission", "internal",  "full",    "unavailable"};
     if (status > 0 || status <= -(bora_status)BORA_ARRAY_SIZE(names))
         return "unknown";
     return names[-status];

@@ -28,7 +28,7 @@
 const char *bora_status_name(bora_status status);
 
 /* Clean-ups for BORA_CLEANUP. */
-void bora_closep(int *fd);     /* close, if fd >= 0 */
+void bora_closep(int *fd);      /* close, if fd >= 0 */
 void bora_freep(void *pointer); /* bora_free(*(void **)pointer) */
 
 #endif

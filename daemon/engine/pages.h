@@ -8,7 +8,7 @@
 #include "base/status.h"
 
 #define BORA_PAGE_POSITIONS 64u
-#define BORA_CLASSES_MAX 64u
+#define BORA_CLASSES_MAX    64u
 
 typedef struct bora_page {
     uint32_t class_id; /* 0 .. n_classes-1 */

@@ -19,16 +19,16 @@ typedef struct bora_pipeline bora_pipeline;
 typedef struct bora_sequence bora_sequence; /* one conversation's KV cache in all stages */
 
 typedef struct bora_pipeline_options {
-    uint32_t n_threads;     /* compute threads in all; 0: one per core */
-    uint32_t n_stages;      /* 1 .. 64; ceil(n_layers / n_stages) layers each, the last ones may get none */
-    uint32_t max_tokens;    /* of one batch */
-    uint32_t max_logits;    /* rows of one batch that want logits */
-    uint32_t slack;         /* the most positions that can be taken back, and of a part; caches keep this much and one
-                             * page beyond the window */
-    uint64_t max_positions; /* a sequence never gets longer */
-    uint32_t kv_dtype;      /* BORA_DTYPE_F32 or _F16 */
-    const char *plugin_path;      /* "dir:dir", absolute */
-    const char *plugins[5];       /* by kind (BORA_PLUGIN_*): name or absolute path; [0] unused */
+    uint32_t n_threads;      /* compute threads in all; 0: one per core */
+    uint32_t n_stages;       /* 1 .. 64; ceil(n_layers / n_stages) layers each, the last ones may get none */
+    uint32_t max_tokens;     /* of one batch */
+    uint32_t max_logits;     /* rows of one batch that want logits */
+    uint32_t slack;          /* the most positions that can be taken back, and of a part; caches keep this much and one
+                              * page beyond the window */
+    uint64_t max_positions;  /* a sequence never gets longer */
+    uint32_t kv_dtype;       /* BORA_DTYPE_F32 or _F16 */
+    const char *plugin_path; /* "dir:dir", absolute */
+    const char *plugins[5];  /* by kind (BORA_PLUGIN_*): name or absolute path; [0] unused */
     const bora_plugin_options *plugin_options[5]; /* by kind; may be NULL */
 } bora_pipeline_options;
 
@@ -48,9 +48,9 @@ bora_status bora_sequence_open(bora_pipeline *pipeline, bora_sequence **ret_sequ
 void bora_sequence_close(bora_sequence *sequence); /* NULL is a no-op */
 uint64_t bora_sequence_n_cached(const bora_sequence *sequence);
 uint64_t bora_sequence_bytes(const bora_sequence *sequence);
-/* Forgets positions end and later; an end past the sequence's is no error. In a model with windows at most slack positions
- * may be taken back, counted from the furthest position a batch ever reached, and after an import no further than
- * its pages allow. Error: LIMIT; then nothing has changed. */
+/* Forgets positions end and later; an end past the sequence's is no error. In a model with windows at most slack
+ * positions may be taken back, counted from the furthest position a batch ever reached, and after an import no further
+ * than its pages allow. Error: LIMIT; then nothing has changed. */
 bora_status bora_sequence_truncate(bora_sequence *sequence, uint64_t end, bora_error *err);
 
 /* ---- the packed batch ------------------------------------------------------------------------------- */
@@ -62,22 +62,22 @@ typedef struct bora_batch_part {
 } bora_batch_part;
 
 typedef struct bora_batch {
-    const int32_t *tokens;         /* [sum of n] packed, part after part: no padding */
-    const bora_batch_part *parts;  /* [n_parts] */
+    const int32_t *tokens;        /* [sum of n] packed, part after part: no padding */
+    const bora_batch_part *parts; /* [n_parts] */
     uint32_t n_parts;
 } bora_batch;
 
 /* Called with what is computed on the way, for eval and debugging: "embeddings", "layers.3.v" ... as named in
- * tests/golden/README.md; data [n_rows, n_cols], f32, or i32 for "experts". May come from a stage's thread, one call at a
- * time per pipeline. */
+ * tests/golden/README.md; data [n_rows, n_cols], f32, or i32 for "experts". May come from a stage's thread, one call at
+ * a time per pipeline. */
 typedef void (*bora_trace_fn)(void *arg, const char *name, const void *data, uint64_t n_rows, uint64_t n_cols);
 void bora_pipeline_trace(bora_pipeline *pipeline, bora_trace_fn fn, void *arg); /* fn NULL: off */
 
-/* Runs the batch. logits [sum of n_logits, vocab_size] in the order of the rows. cancel, if not NULL, is polled once per
- * layer. On any error no sequence has moved: their caches are cut back to where they were.
- * Errors: INVAL (token out of range, too many rows), LIMIT (max_positions), NOMEM, CANCELLED. */
-bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *batch, const atomic_bool *cancel, float *logits,
-                                  bora_error *err);
+/* Runs the batch. logits [sum of n_logits, vocab_size] in the order of the rows. cancel, if not NULL, is polled once
+ * per layer. On any error no sequence has moved: their caches are cut back to where they were. Errors: INVAL (token out
+ * of range, too many rows), LIMIT (max_positions), NOMEM, CANCELLED. */
+bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *batch, const atomic_bool *cancel,
+                                  float *logits, bora_error *err);
 
 /* ---- pages ------------------------------------------------------------------------------------------ */
 

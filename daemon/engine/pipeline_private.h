@@ -25,9 +25,9 @@ struct bora_pipeline {
     bora_stage **stages;               /* [options.n_stages] */
     bora_class classes[BORA_CLASSES_MAX];
     uint32_t n_classes;
-    bora_stages *threads;     /* NULL with one stage */
-    bora_stage_part *parts;   /* [n_stages, max_tokens] scratch of forward */
-    float *hidden;            /* [max_tokens, dim], with one stage */
+    bora_stages *threads;   /* NULL with one stage */
+    bora_stage_part *parts; /* [n_stages, max_tokens] scratch of forward */
+    float *hidden;          /* [max_tokens, dim], with one stage */
     bora_trace trace;
     pthread_mutex_t trace_lock; /* one call of the trace function at a time */
 };
@@ -38,7 +38,7 @@ struct bora_sequence {
     uint64_t furthest;                 /* the largest position any cache was asked to hold: what lies the capacity below
                                           it is overwritten in layers with a window */
     uint64_t oldest[BORA_CLASSES_MAX]; /* by class: nothing before was imported; 0 otherwise */
-    bora_cache_seq *seqs[]; /* [n_stages] */
+    bora_cache_seq *seqs[];            /* [n_stages] */
 };
 
 /* Positions kept beyond the window: one page more than the option says, so that what may be taken back leaves whole

@@ -11,11 +11,11 @@ typedef struct bora_logit_bias {
 } bora_logit_bias;
 
 typedef struct bora_sampling {
-    float temperature;        /* 0: greedy; at most 100 */
-    uint32_t top_k;           /* 0: off */
-    float top_p;              /* [0, 1]; a token stays if the sum before it is <= top_p; 1: off */
-    float min_p;              /* [0, 1]: drop what is below min_p times the best; 0: off */
-    float repetition_penalty; /* (0, 10]; 1: off */
+    float temperature;          /* 0: greedy; at most 100 */
+    uint32_t top_k;             /* 0: off */
+    float top_p;                /* [0, 1]; a token stays if the sum before it is <= top_p; 1: off */
+    float min_p;                /* [0, 1]: drop what is below min_p times the best; 0: off */
+    float repetition_penalty;   /* (0, 10]; 1: off */
     uint32_t repetition_window; /* last tokens it looks at, at most 4096 */
     uint64_t seed;
     const bora_logit_bias *biases; /* [n_biases], borrowed */
@@ -33,9 +33,9 @@ typedef struct bora_sampler bora_sampler; /* scratch for one vocabulary; no stat
 bora_status bora_sampler_new(size_t vocab_size, bora_sampler **ret_sampler, bora_error *err);
 void bora_sampler_free(bora_sampler *sampler); /* NULL is a no-op */
 
-/* Chooses the token that stands at the given position of its session. logits [vocab_size] stay as they are. history: the
- * tokens before (newest last). ret_logprob: log-probability of the choice under softmax(logits). NaN logits count as
- * -INFINITY; if nothing finite is left the answer is INTERNAL. */
+/* Chooses the token that stands at the given position of its session. logits [vocab_size] stay as they are. history:
+ * the tokens before (newest last). ret_logprob: log-probability of the choice under softmax(logits). NaN logits count
+ * as -INFINITY; if nothing finite is left the answer is INTERNAL. */
 bora_status bora_sampler_choose(bora_sampler *sampler, const bora_sampling *sampling, const float *logits,
                                 const int32_t *history, size_t n_history, uint64_t position, int32_t *ret_token,
                                 float *ret_logprob, bora_error *err);

@@ -23,19 +23,19 @@ struct bora_stage {
     bora_attention *attention;
     bora_cache *cache;
     bora_expert *expert;
-    float *rope_freqs;      /* [head_dim / 2] */
-    float *norms;           /* [n_layers, 2, dim] attention and feed-forward norms */
-    float *final_norm;      /* [dim], last stage */
-    float *norm;            /* [max_tokens, dim] */
-    float *q, *heads;       /* [max_tokens, n_heads * head_dim] */
-    float *k, *v;           /* [max_tokens, n_kv_heads * head_dim] */
-    float *out;             /* [max_tokens, dim] output of attention or experts */
-    float *router_logits;   /* [max_tokens, n_experts] */
-    int32_t *experts;       /* [max_tokens, n_experts_per_tok] */
-    float *expert_weights;  /* [max_tokens, n_experts_per_tok] */
-    uint64_t *positions;    /* [max_tokens] */
+    float *rope_freqs;        /* [head_dim / 2] */
+    float *norms;             /* [n_layers, 2, dim] attention and feed-forward norms */
+    float *final_norm;        /* [dim], last stage */
+    float *norm;              /* [max_tokens, dim] */
+    float *q, *heads;         /* [max_tokens, n_heads * head_dim] */
+    float *k, *v;             /* [max_tokens, n_kv_heads * head_dim] */
+    float *out;               /* [max_tokens, dim] output of attention or experts */
+    float *router_logits;     /* [max_tokens, n_experts] */
+    int32_t *experts;         /* [max_tokens, n_experts_per_tok] */
+    float *expert_weights;    /* [max_tokens, n_experts_per_tok] */
+    uint64_t *positions;      /* [max_tokens] */
     bora_attention_seq *seqs; /* [max_tokens]: at most one part a row */
-    bora_kv_span *spans;    /* [spans_capacity] of all parts */
+    bora_kv_span *spans;      /* [spans_capacity] of all parts */
     size_t spans_capacity;
 };
 
@@ -117,8 +117,7 @@ static bora_status created(const bora_stage *stage, uint32_t kind, bora_status s
 {
     if (st != BORA_OK && err) {
         bora_error why = *err;
-        return bora_fail(err, st, "plugin '%s': %.400s", plugin_label(stage->options.libraries[kind]),
-                         why.message);
+        return bora_fail(err, st, "plugin '%s': %.400s", plugin_label(stage->options.libraries[kind]), why.message);
     }
     if (st != BORA_OK)
         return st;
@@ -257,9 +256,10 @@ void bora_stage_free(bora_stage *stage)
         bora_plugin_host_free(stage->hosts[kind]);
     bora_kernels_free(stage->kernels);
     bora_pool_free(stage->pool);
-    void *const buffers[] = {stage->rope_freqs, stage->norms, stage->final_norm, stage->norm, stage->q,
-                             stage->heads, stage->k, stage->v, stage->out, stage->router_logits,
-                             stage->experts, stage->expert_weights, stage->positions, stage->seqs, stage->spans};
+    void *const buffers[] = {stage->rope_freqs, stage->norms,         stage->final_norm, stage->norm,
+                             stage->q,          stage->heads,         stage->k,          stage->v,
+                             stage->out,        stage->router_logits, stage->experts,    stage->expert_weights,
+                             stage->positions,  stage->seqs,          stage->spans};
     for (size_t i = 0; i < BORA_ARRAY_SIZE(buffers); i++)
         bora_free(buffers[i]);
     bora_free(stage);

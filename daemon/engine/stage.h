@@ -1,7 +1,7 @@
 /* A stage: a run of consecutive layers with its weights, plugins, compute threads and its part of every KV cache.
  *
- * Hidden states [n_tokens, dim] come in and go out; the first stage makes them from tokens, the last turns the rows that
- * want them into logits. One thread at a time. */
+ * Hidden states [n_tokens, dim] come in and go out; the first stage makes them from tokens, the last turns the rows
+ * that want them into logits. One thread at a time. */
 #ifndef BORA_ENGINE_STAGE_H
 #define BORA_ENGINE_STAGE_H
 
@@ -41,8 +41,8 @@ typedef struct bora_trace {
     void *arg;
 } bora_trace;
 
-/* Runs the rows of parts (packed, part after part). tokens [n_tokens] for the first stage. hidden [n_tokens, dim]: in (except
- * for the first stage) and out. logits [sum of n_logits, vocab_size] for the last stage. Room in the caches was
+/* Runs the rows of parts (packed, part after part). tokens [n_tokens] for the first stage. hidden [n_tokens, dim]: in
+ * (except for the first stage) and out. logits [sum of n_logits, vocab_size] for the last stage. Room in the caches was
  * reserved. Errors: INVAL, CANCELLED, what the plugins say; caches may then hold some of the rows. */
 bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, const bora_stage_part *parts, uint32_t n_parts,
                                const atomic_bool *cancel, const bora_trace *trace, float *hidden, float *logits,

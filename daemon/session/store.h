@@ -16,7 +16,7 @@ typedef struct bora_store_job bora_store_job;
 /* First member of a job's own struct. */
 struct bora_store_job {
     bora_mail mail;
-    void (*run)(bora_store_job *job, bora_db *db); /* store thread: fills status and error */
+    void (*run)(bora_store_job *job, bora_db *db);    /* store thread: fills status and error */
     void (*done)(bora_store_job *job, void *context); /* the replies' reader; frees the job */
     bora_status status;
     bora_error error;

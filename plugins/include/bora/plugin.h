@@ -40,21 +40,21 @@ extern "C" {
 
 typedef int32_t bora_status;
 
-#define BORA_OK 0
-#define BORA_E_NOMEM (-1)        /* memory could not be had */
-#define BORA_E_INVAL (-2)        /* an argument or option makes no sense */
-#define BORA_E_IO (-3)           /* the operating system refused; the message has errno's text */
-#define BORA_E_FORMAT (-4)       /* a file or frame is damaged or not what it says */
+#define BORA_OK            0
+#define BORA_E_NOMEM       (-1)  /* memory could not be had */
+#define BORA_E_INVAL       (-2)  /* an argument or option makes no sense */
+#define BORA_E_IO          (-3)  /* the operating system refused; the message has errno's text */
+#define BORA_E_FORMAT      (-4)  /* a file or frame is damaged or not what it says */
 #define BORA_E_UNSUPPORTED (-5)  /* well-formed, but not something this build can do */
-#define BORA_E_NOT_FOUND (-6)    /* no such thing (or not yours) */
-#define BORA_E_EXISTS (-7)       /* the name is taken */
-#define BORA_E_BUSY (-8)         /* in use; try again later */
-#define BORA_E_LIMIT (-9)        /* over a limit; trying again will not help */
-#define BORA_E_CANCELLED (-10)   /* stopped on request */
-#define BORA_E_CLOSED (-11)      /* the other side is gone or closing */
-#define BORA_E_PERMISSION (-12)  /* not allowed */
-#define BORA_E_INTERNAL (-13)    /* a bug of ours */
-#define BORA_E_FULL (-14)        /* the disk or database is full */
+#define BORA_E_NOT_FOUND   (-6)  /* no such thing (or not yours) */
+#define BORA_E_EXISTS      (-7)  /* the name is taken */
+#define BORA_E_BUSY        (-8)  /* in use; try again later */
+#define BORA_E_LIMIT       (-9)  /* over a limit; trying again will not help */
+#define BORA_E_CANCELLED   (-10) /* stopped on request */
+#define BORA_E_CLOSED      (-11) /* the other side is gone or closing */
+#define BORA_E_PERMISSION  (-12) /* not allowed */
+#define BORA_E_INTERNAL    (-13) /* a bug of ours */
+#define BORA_E_FULL        (-14) /* the disk or database is full */
 #define BORA_E_UNAVAILABLE (-15) /* cannot work on this machine */
 
 /* Filled by whoever detects a failure; owned by the caller; NULL where the caller does not care. */
@@ -64,7 +64,7 @@ typedef struct bora_error {
 
 /* Writes the message (printf format) into err, if there is one, and returns status. */
 __attribute__((format(printf, 3, 4))) static inline bora_status bora_fail(bora_error *err, bora_status status,
-                                                                        const char *format, ...)
+                                                                          const char *format, ...)
 {
     if (err) {
         va_list args;
@@ -78,17 +78,17 @@ __attribute__((format(printf, 3, 4))) static inline bora_status bora_fail(bora_e
 /* ---- tensors ---------------------------------------------------------------------------------------- */
 
 /* Element types of weights and of the KV cache. Numbers are part of the ABI; new ones go at the end. */
-#define BORA_DTYPE_F32 0u
-#define BORA_DTYPE_F16 1u
-#define BORA_DTYPE_BF16 2u
-#define BORA_DTYPE_Q8_0 3u /* blocks of 32: f16 scale, 32 x int8 (GGUF's Q8_0) */
-#define BORA_DTYPE_COUNT 4u
+#define BORA_DTYPE_F32        0u
+#define BORA_DTYPE_F16        1u
+#define BORA_DTYPE_BF16       2u
+#define BORA_DTYPE_Q8_0       3u /* blocks of 32: f16 scale, 32 x int8 (GGUF's Q8_0) */
+#define BORA_DTYPE_COUNT      4u
 
 #define BORA_DTYPE_BIT(dtype) (UINT32_C(1) << (dtype))
 
 /* A matrix of weights, row-major [n_rows, n_cols], read-only, valid as long as the model is loaded. */
 typedef struct bora_tensor {
-    const void *data; /* [n_rows] rows, row_size bytes apart; may be unaligned; NULL: there is none */
+    const void *data;  /* [n_rows] rows, row_size bytes apart; may be unaligned; NULL: there is none */
     uint64_t row_size; /* bytes of one row */
     uint64_t n_rows, n_cols;
     uint32_t dtype; /* BORA_DTYPE_* */
@@ -98,8 +98,8 @@ typedef struct bora_tensor {
 /* ---- host ------------------------------------------------------------------------------------------- */
 
 #define BORA_LOG_ERROR 0
-#define BORA_LOG_WARN 1
-#define BORA_LOG_INFO 2
+#define BORA_LOG_WARN  1
+#define BORA_LOG_INFO  2
 #define BORA_LOG_DEBUG 3
 
 /* Works on items [begin, end). worker is in 0 .. n_threads-1 and unique among calls running at once. */
@@ -136,10 +136,10 @@ struct bora_host {
 
 /* ---- plugin ----------------------------------------------------------------------------------------- */
 
-#define BORA_PLUGIN_ATTENTION 1u
-#define BORA_PLUGIN_CACHE 2u
-#define BORA_PLUGIN_EXPERT 3u
-#define BORA_PLUGIN_LINK 4u
+#define BORA_PLUGIN_ATTENTION       1u
+#define BORA_PLUGIN_CACHE           2u
+#define BORA_PLUGIN_EXPERT          3u
+#define BORA_PLUGIN_LINK            4u
 
 /* flags */
 /* The result for a token does not depend on the other tokens of the batch, on how a prompt was cut into chunks,
@@ -177,7 +177,7 @@ typedef struct bora_cache_seq bora_cache_seq;
 
 typedef struct bora_cache_shape {
     uint32_t struct_size;
-    uint32_t n_layers;       /* of the stage */
+    uint32_t n_layers; /* of the stage */
     uint32_t n_kv_heads, head_dim;
     uint32_t dtype;          /* BORA_DTYPE_F32 or _F16: element type of keys and values */
     uint32_t slack;          /* positions kept beyond the window; also the largest n of append */
@@ -258,12 +258,12 @@ typedef struct bora_attention_shape {
 /* The part of one sequence. Query row i is at position first + i and attends to key positions p with
  * p <= first + i and, if window > 0, p > first + i - window. All of these are in the spans; spans may hold more. */
 typedef struct bora_attention_seq {
-    const float *q;             /* [n, n_heads, head_dim], after RoPE */
-    float *out;                 /* [n, n_heads, head_dim] */
-    uint64_t first;             /* position of the first row */
-    uint32_t n;                 /* rows */
-    uint32_t window;            /* 0: none */
-    const bora_kv_span *spans;  /* [n_spans], ascending, no gaps */
+    const float *q;            /* [n, n_heads, head_dim], after RoPE */
+    float *out;                /* [n, n_heads, head_dim] */
+    uint64_t first;            /* position of the first row */
+    uint32_t n;                /* rows */
+    uint32_t window;           /* 0: none */
+    const bora_kv_span *spans; /* [n_spans], ascending, no gaps */
     uint32_t n_spans, reserved;
 } bora_attention_seq;
 
@@ -331,8 +331,8 @@ typedef struct bora_link bora_link;
 
 typedef struct bora_link_shape {
     uint32_t struct_size;
-    uint32_t n_hops;       /* n_stages + 1 */
-    uint32_t depth;        /* messages that may wait in one hop before send blocks; at least 1 */
+    uint32_t n_hops; /* n_stages + 1 */
+    uint32_t depth;  /* messages that may wait in one hop before send blocks; at least 1 */
     uint32_t reserved;
     uint64_t max_head_size; /* bytes of the largest head */
     uint64_t max_body_size; /* floats of the largest body, any hop */
@@ -341,8 +341,8 @@ typedef struct bora_link_shape {
 /* head describes the micro-batch (host-defined, position-independent bytes), body is what it carries: hidden
  * states [n_tokens, dim], or logits [n_rows, vocab_size] on the last hop; empty on hop 0. */
 typedef struct bora_link_message {
-    void *head;       /* [head_size] bytes */
-    float *body;      /* [body_size] f32 */
+    void *head;  /* [head_size] bytes */
+    float *body; /* [body_size] f32 */
     uint64_t head_size, body_size;
 } bora_link_message;
 

@@ -1,4 +1,5 @@
-/* The sampler: the reference's top-p vectors, greedy, cuts, penalty, bias, and what must not depend on anything else. */
+/* The sampler: the reference's top-p vectors, greedy, cuts, penalty, bias, and what must not depend on anything else.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -157,9 +158,12 @@ static void test_parameters_are_checked(void **state)
         const char *name;
         float temperature, top_p, min_p, penalty;
     } bad[] = {
-        {"temperature", NAN, 1.0f, 0.0f, 1.0f},   {"temperature", -1.0f, 1.0f, 0.0f, 1.0f},
-        {"temperature", 101.0f, 1.0f, 0.0f, 1.0f}, {"top_p", 1.0f, 1.5f, 0.0f, 1.0f},
-        {"top_p", 1.0f, NAN, 0.0f, 1.0f},          {"min_p", 1.0f, 1.0f, -0.1f, 1.0f},
+        {"temperature", NAN, 1.0f, 0.0f, 1.0f},
+        {"temperature", -1.0f, 1.0f, 0.0f, 1.0f},
+        {"temperature", 101.0f, 1.0f, 0.0f, 1.0f},
+        {"top_p", 1.0f, 1.5f, 0.0f, 1.0f},
+        {"top_p", 1.0f, NAN, 0.0f, 1.0f},
+        {"min_p", 1.0f, 1.0f, -0.1f, 1.0f},
         {"repetition_penalty", 1.0f, 1.0f, 0.0f, 0.0f},
     };
     for (size_t i = 0; i < BORA_ARRAY_SIZE(bad); i++) {
