@@ -189,10 +189,10 @@ check-tsan: deps ## the threads under ThreadSanitizer
 	@$(MAKE) --no-print-directory BUILD=build-tsan OPT=-O1 SANITIZE='-fsanitize=thread' run-tests
 
 format: ## lay out the sources with clang-format
-	clang-format -i $(shell git ls-files '*.c' '*.h')
+	@clang-format -i $(shell git ls-files '*.c' '*.h')
 
 format-check: ## fail if clang-format would change anything
-	clang-format --dry-run -Werror $(shell git ls-files '*.c' '*.h')
+	@clang-format --dry-run -Werror $(shell git ls-files '*.c' '*.h')
 
 install-sdk: ## install the plugin SDK alone: its header
 	install -d $(DESTDIR)$(PREFIX)/include/bora
