@@ -90,7 +90,8 @@ static bora_status migrate_from(bora_db *db, int64_t version, bora_error *err)
     return do_sql(db, pragmas, err);
 }
 
-bora_status bora_schema_check(bora_db *db, bool *ret_is_new, int64_t *ret_version, bora_error *err)
+/* What the file is: its version, 0 and *ret_is_new if there is nothing in it. */
+static bora_status identify(bora_db *db, int64_t *ret_version, bool *ret_is_new, bora_error *err)
 {
     int64_t application = 0, version = 0, n_objects = 0;
     bora_status st = ask(db, "PRAGMA application_id", &application, err);
@@ -108,16 +109,23 @@ bora_status bora_schema_check(bora_db *db, bool *ret_is_new, int64_t *ret_versio
     if ((size_t)version > BORA_ARRAY_SIZE(migrations))
         return bora_fail(err, BORA_E_UNSUPPORTED, "schema version %lld is newer than this program's %zu",
                          (long long)version, BORA_ARRAY_SIZE(migrations));
-    *ret_is_new = is_new;
     *ret_version = version;
+    *ret_is_new = is_new;
     return BORA_OK;
+}
+
+bora_status bora_schema_check(bora_db *db, bora_error *err)
+{
+    int64_t version;
+    bool is_new;
+    return identify(db, &version, &is_new, err);
 }
 
 bora_status bora_schema_migrate(bora_db *db, bora_error *err)
 {
-    bool is_new = false;
-    int64_t version = 0;
-    bora_status st = bora_schema_check(db, &is_new, &version, err);
+    int64_t version;
+    bool is_new;
+    bora_status st = identify(db, &version, &is_new, err);
     if (st != BORA_OK)
         return st;
     if ((size_t)version == BORA_ARRAY_SIZE(migrations))

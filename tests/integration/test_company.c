@@ -17,7 +17,7 @@
 
 #define N_CLIENTS 8
 #define N_TURNS   4
-#define LONG_TEXT 24 /* sentences of a long prompt: several hundred tokens, past the window */
+#define LONG_TEXT 16 /* sentences of a long prompt: several hundred tokens, past the window */
 
 static const char *const script[N_CLIENTS][N_TURNS] = {
     {"My name is Anna.", "What is the capital of France?", "And of Austria?", "What is my name?"},
@@ -228,8 +228,7 @@ static void blas_keeps_what_its_flags_promise(void **state)
         assert_int_equal(n_exact, N_CLIENTS * N_TURNS);
 }
 
-/* ---- cancelling and vanishing
- * ---------------------------------------------------------------------------------------- */
+/* ---- cancelling and vanishing ----------------------------------------------------------------------------------- */
 
 static bora_test_answer cancelled, abandoned; /* one test uses them, from its start to its end */
 

@@ -56,7 +56,7 @@ static void engine_open(engine *e, const engine_options *options)
     bora_log_init(&e->log, BORA_LOG_WARN);
     assert_ok(bora_model_open(BORA_SOURCE_DIR "/models/bora-tiny/bora-tiny-q8_0.gguf", NULL, &e->log, &e->model, err));
     bora_pipeline_options pipeline = {
-        .n_threads = 2,
+        .n_threads = 1, /* the pool is tested with the pipeline; the daemon's threads are what matters here */
         .n_stages = 1,
         .max_tokens = options->batch_tokens,
         .max_logits = options->max_running,
