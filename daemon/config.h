@@ -40,7 +40,7 @@ typedef struct bora_config {
     uint64_t context; /* positions; 0: what the model states, else 32768 */
     /* [cache] */
     uint32_t kv_dtype; /* BORA_DTYPE_F32 or _F16 */
-    uint32_t slack;
+    uint32_t slack;          /* positions that can be taken back */
     /* [plugins] */
     char *plugin_path;                    /* "dir:dir"; NULL: beside the program */
     char *plugins[BORA_PLUGIN_KINDS + 1]; /* by kind; [0] unused */
