@@ -178,8 +178,9 @@ static bora_status find_model(borad *self, bora_error *err)
     }
     BORA_CLEANUP(bora_freep) char *installed = bora_format("%s/share/bora/models/bora-tiny-q8_0.gguf", self->base);
     const char *slash = strrchr(self->base, '/');
-    BORA_CLEANUP(bora_freep) char *in_tree = bora_format("%.*s/models/bora-tiny/bora-tiny-q8_0.gguf",
-                                                         slash ? (int)(slash - self->base) : 0, self->base);
+    BORA_CLEANUP(bora_freep)
+    char *in_tree =
+        bora_format("%.*s/models/bora-tiny/bora-tiny-q8_0.gguf", slash ? (int)(slash - self->base) : 0, self->base);
     if (!installed || !in_tree)
         return bora_fail(err, BORA_E_NOMEM, "model");
     if (access(installed, R_OK) == 0)

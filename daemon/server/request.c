@@ -85,7 +85,8 @@ void bora_request_end(bora_request *request, bora_pack *pack)
         bora_request_free(request);
 }
 
-/* Messages quote files and clients, and may have been cut in the middle of a character: what is no UTF-8 becomes '?'. */
+/* Messages quote files and clients, and may have been cut in the middle of a character: what is no UTF-8 becomes '?'.
+ */
 static void pack_message(bora_pack *pack, const char *message)
 {
     bora_error clean = {{0}};

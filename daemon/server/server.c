@@ -95,8 +95,8 @@ static void read_monitor(bora_server *server)
 
 /* ---- frames ----------------------------------------------------------------------------------------------- */
 
-/* "uid:N" of the peer, from the kernel. libzmq's Peer-Address of an ipc peer ends in ":uid:gid:pid"; what stands before it
- * (nothing, or a host's name) depends on the system. */
+/* "uid:N" of the peer, from the kernel. libzmq's Peer-Address of an ipc peer ends in ":uid:gid:pid"; what stands before
+ * it (nothing, or a host's name) depends on the system. */
 static bool owner_of(zmq_msg_t *message, char ret_owner[32])
 {
     const char *address = zmq_msg_gets(message, "Peer-Address");

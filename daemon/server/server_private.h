@@ -57,8 +57,8 @@ struct bora_server {
     uint64_t started_ns;
     uint64_t open_fds[64]; /* bit per descriptor below 4096: between ACCEPTED and DISCONNECTED */
     uint32_t n_open_fds, open_fds_max;
-    bool is_crowded;       /* the log knows that there are too many connections */
-    bool told_routing_id;  /* the log knows that there are clients that choose their ids */
+    bool is_crowded;      /* the log knows that there are too many connections */
+    bool told_routing_id; /* the log knows that there are clients that choose their ids */
     bool is_stopping, must_stop;
     bool has_lapses; /* a connection is gone, does not read, or is owed something */
 
