@@ -206,6 +206,8 @@ bora_status bora_config_set(bora_config *config, const char *section, const char
     if (dot && !kind_name)
         return bora_fail(err, BORA_E_NOMEM, "configuration");
     uint32_t kind = bora_plugin_kind_parse(kind_name);
+    if (!*section)
+        return bora_fail(err, BORA_E_INVAL, "'%.60s' stands before any [section]", name);
     if (kind == 0 || !dot[1])
         return bora_fail(err, BORA_E_INVAL, "there is no section [%.60s]", section);
     return set_option(config, kind, dot + 1, name, value, err);
@@ -242,10 +244,11 @@ static int on_line(void *user, const char *section, const char *name, const char
 }
 
 /* What libinih would take for something else, or cut without a word: long lines, and indented ones (it continues the
- * value before). */
+ * value before). And what is no line of a configuration: libinih goes on behind it, and would tell of a later fault. */
 static bora_status check_lines(const char *name, const char *text, bora_error *err)
 {
     int number = 1;
+    text += strncmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark, as some editors write it */
     for (const char *line = text; *line; number++) {
         size_t size = strcspn(line, "\n");
         if (size > LINE_SIZE_MAX)
@@ -253,6 +256,10 @@ static bora_status check_lines(const char *name, const char *text, bora_error *e
         size_t indent = strspn(line, " \t\r\v\f");
         if (indent > 0 && indent < size && line[indent] != ';' && line[indent] != '#')
             return bora_fail(err, BORA_E_INVAL, "%s:%d: a line must not begin with a space", name, number);
+        bool is_comment = line[0] == ';' || line[0] == '#';
+        bool is_line = line[0] == '[' ? memchr(line, ']', size) != NULL : strcspn(line, "=:") < size;
+        if (indent == 0 && size > 0 && !is_comment && !is_line)
+            return bora_fail(err, BORA_E_INVAL, "%s:%d: neither [section] nor key = value", name, number);
         line += size + (line[size] == '\n');
     }
     return BORA_OK;

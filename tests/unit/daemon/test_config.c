@@ -117,7 +117,7 @@ static void test_refused(void **state)
     assert_refused("[modle]\npath = x\n", "there is no section [modle]");
     assert_refused("[expert.]\nx = 1\n", "there is no section");
     assert_refused("[teapot.blas]\nx = 1\n", "there is no section");
-    assert_refused("path = x\n", "there is no section []");
+    assert_refused("path = x\n", "borad.conf:1: 'path' stands before any [section]");
     assert_refused("[model]\njust words\n", "borad.conf:2: neither [section] nor key = value");
     assert_refused("[model]\npath = a\n  b\n", "borad.conf:3: a line must not begin with a space");
 }
