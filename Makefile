@@ -81,7 +81,8 @@ $(foreach layer,$(LAYERS),$(eval $(call layer_rule,$(layer))))
 
 $(PROTO_A): $(call objects_of,$(call sources_of,proto))
 $(LIBBORA_A): $(call objects_of,$(call sources_of,client/libbora) $(call sources_of,proto))
-$(PROTO_A) $(LIBBORA_A):
+$(BUILD)/lib/support.a: $(call objects_of,$(wildcard tests/support/*.c))
+$(PROTO_A) $(LIBBORA_A) $(BUILD)/lib/support.a:
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(Q)ar rcs $@ $^
@@ -127,7 +128,7 @@ $(foreach dir,$(PLUGIN_DIRS),$(eval $(call plugin_rule,$(dir))))
 UNIT_SOURCES        := $(sort $(shell find tests/unit -name 'test_*.c'))
 CONFORMANCE_SOURCES := $(wildcard tests/conformance/test_*.c)
 INTEGRATION_SOURCES := $(wildcard tests/integration/test_*.c)
-SUPPORT_OBJECTS     := $(call objects_of,$(wildcard tests/support/*.c))
+SUPPORT_A           := $(BUILD)/lib/support.a
 test_binary          = $(patsubst tests/%.c,$(BUILD)/tests/%,$(1))
 TESTS_UNIT          := $(call test_binary,$(UNIT_SOURCES))
 TESTS_CONFORMANCE   := $(call test_binary,$(CONFORMANCE_SOURCES))
@@ -143,7 +144,7 @@ layers_to = $(if $(filter $(1),$(LAYERS)),$(call upto,$(1),$(LAYERS)),$(if $(fil
 upto      = $(firstword $(2)) $(if $(filter $(1),$(firstword $(2))),,$(call upto,$(1),$(wordlist 2,99,$(2))))
 layer_in  = $(word 3,$(subst /, ,$(1)))
 define unit_rule
-$(call test_binary,$(1)): $(call objects_of,$(1)) $(SUPPORT_OBJECTS) \
+$(call test_binary,$(1)): $(call objects_of,$(1)) $(SUPPORT_A) \
     $(if $(filter daemon,$(call layer_in,$(1))),$(call objects_of,$(filter-out daemon/main.c,$(wildcard daemon/*.c)))) \
     $(call archives_to,$(call layers_to,$(call layer_in,$(1)))) \
     $(if $(filter proto client,$(call layer_in,$(1))),$(LIBBORA_A),$(if $(filter server,$(call layer_in,$(1))),$(PROTO_A)))
@@ -153,13 +154,13 @@ $(call test_binary,$(1)): $(call objects_of,$(1)) $(SUPPORT_OBJECTS) \
 endef
 $(foreach source,$(UNIT_SOURCES),$(eval $(call unit_rule,$(source))))
 
-$(TESTS_CONFORMANCE): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_OBJECTS) \
+$(TESTS_CONFORMANCE): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_A) \
                       $(call archives_to,base model kernels plugin)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_TEST) $(LIBS_DAEMON)
 
-$(TESTS_INTEGRATION): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_OBJECTS) $(LIBBORA_A) $(BUILD)/lib/base.a
+$(TESTS_INTEGRATION): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_A) $(LIBBORA_A) $(BUILD)/lib/base.a
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_TEST) $(LIBS_CLIENT) $(shell pkg-config --libs jansson sqlite3)

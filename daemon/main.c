@@ -177,8 +177,9 @@ static bora_status find_model(borad *self, bora_error *err)
         return self->model_path ? BORA_OK : bora_fail(err, BORA_E_NOMEM, "model");
     }
     BORA_CLEANUP(bora_freep) char *installed = bora_format("%s/share/bora/models/bora-tiny-q8_0.gguf", self->base);
+    const char *slash = strrchr(self->base, '/');
     BORA_CLEANUP(bora_freep) char *in_tree = bora_format("%.*s/models/bora-tiny/bora-tiny-q8_0.gguf",
-                                                         (int)(strrchr(self->base, '/') - self->base), self->base);
+                                                         slash ? (int)(slash - self->base) : 0, self->base);
     if (!installed || !in_tree)
         return bora_fail(err, BORA_E_NOMEM, "model");
     if (access(installed, R_OK) == 0)
@@ -323,13 +324,16 @@ static void empty_mailboxes(borad *self)
         bora_event_free((bora_event *)mail);
 }
 
+/* The server goes last of those that requests pass through: jobs that come back from the store still answer them. */
 static void take_apart(borad *self)
 {
-    bora_server_free(self->server);
+    if (self->sessions)
+        bora_sessions_stop(self->sessions); /* it uses the scheduler no more */
     bora_scheduler_free(self->scheduler);
     bora_store_close(self->store);
     empty_mailboxes(self);
     bora_sessions_free(self->sessions);
+    bora_server_free(self->server);
     bora_pipeline_free(self->pipeline);
     bora_model_free(self->model);
     bora_mailbox_free(self->events);

@@ -289,7 +289,7 @@ const bora_value *bora_value_get(const bora_value *map, const char *key)
     for (uint32_t i = 0; i < pairs->size; i++) {
         const msgpack_object *found = &pairs->ptr[i].key;
         if (found->type != MSGPACK_OBJECT_STR || found->via.str.size != size ||
-            memcmp(found->via.str.ptr, key, size) != 0)
+            (size && memcmp(found->via.str.ptr, key, size) != 0))
             continue;
         return pairs->ptr[i].val.type == MSGPACK_OBJECT_NIL ? NULL : value_of(&pairs->ptr[i].val);
     }
@@ -303,7 +303,7 @@ bool bora_value_text(const bora_value *value, const char **ret_bytes, size_t *re
     const msgpack_object_str *text = &object_of(value)->via.str;
     if (!is_utf8(text->ptr, text->size))
         return false;
-    *ret_bytes = text->ptr;
+    *ret_bytes = text->size ? text->ptr : ""; /* msgpack-c has no pointer for an empty one */
     *ret_size = text->size;
     return true;
 }

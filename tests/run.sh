@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.." || exit 1
 export OPENBLAS_NUM_THREADS=1
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:allocator_may_return_null=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
-export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:allocator_may_return_null=1:suppressions=$PWD/tests/tsan.supp}
 limit=${BORA_TEST_TIMEOUT:-300}
 passed=0 failed=0 skipped=0 broken=()
 log=$(mktemp) || exit 1
@@ -18,9 +18,10 @@ for program in "$@"; do
     timeout --kill-after=10 "$limit" "$program" >"$log" 2>&1 </dev/null
     code=$?
     ms=$((($(date +%s%N) - start) / 1000000))
-    ok=$(grep -cE '^\[       OK \]|^ok ' "$log")
-    bad=$(grep -cE '^\[  FAILED  \] [A-Za-z_0-9]+$|^not ok ' "$log")
-    skip=$(grep -cE '^\[  SKIPPED \] [A-Za-z_0-9]+$|^skip ' "$log")
+    ok=$(grep -acE '^\[       OK \]|^ok ' "$log")
+    # cmocka names what failed or was skipped a second time at its end.
+    bad=$(grep -aE '^\[  FAILED  \] [A-Za-z_0-9]+$|^not ok ' "$log" | sort -u | wc -l)
+    skip=$(grep -aE '^\[  SKIPPED \] [A-Za-z_0-9]+$|^skip ' "$log" | sort -u | wc -l)
     if [ "$code" -ne 0 ] && [ "$bad" -eq 0 ]; then
         bad=1 # it crashed, timed out, or a sanitizer ended it
     fi

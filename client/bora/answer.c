@@ -5,9 +5,7 @@
 #include "json.h"
 #include "signals.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 #define PROGRESS_MIN 256 /* prompt tokens below which no progress is shown */
@@ -19,7 +17,7 @@ typedef struct stream {
     bora_answer answer;
     bool has_output, ends_with_newline, has_progress_line, has_done, has_error_event, is_out_of_memory;
     int exit_code; /* of writing */
-    uint64_t prefill_ms, decode_ms;
+    double prefill_ms, decode_ms;
     bool is_in_session, was_stored;
     char reason[16];
 } stream;
@@ -27,6 +25,12 @@ typedef struct stream {
 static uint64_t field(const bora_client_event *event, const char *key)
 {
     return bora_client_value_uint(bora_client_value_get(event->value, key), 0);
+}
+
+static double field_ms(const bora_client_event *event, const char *key)
+{
+    double ms = bora_client_value_float(bora_client_value_get(event->value, key), 0);
+    return ms >= 0 && ms < 1e15 ? ms : 0;
 }
 
 static void tell_history(const stream *s)
@@ -49,7 +53,7 @@ static void handle_accepted(stream *s, const bora_client_event *event)
     s->is_in_session = bora_client_value_get(event->value, "session_id") != NULL;
     if (s->style == BORA_ANSWER_JSON)
         return;
-    if (s->tells_history)
+    if (s->tells_history || s->answer.n_rerun > 0)
         tell_history(s);
     if (bora_client_value_bool(bora_client_value_get(event->value, "system_ignored"), false))
         bora_print_note(&s->cli->print,
@@ -91,8 +95,8 @@ static void handle_done(stream *s, const bora_client_event *event)
     (void)snprintf(s->reason, sizeof s->reason, "%.*s", size < sizeof s->reason ? (int)size : 0, reason);
     s->has_done = true;
     s->answer.n_generated = field(event, "n_generated");
-    s->prefill_ms = field(event, "prefill_ms");
-    s->decode_ms = field(event, "decode_ms");
+    s->prefill_ms = field_ms(event, "prefill_ms");
+    s->decode_ms = field_ms(event, "decode_ms");
     s->was_stored = bora_client_value_bool(bora_client_value_get(event->value, "stored"), true);
 }
 
@@ -125,15 +129,13 @@ static bool reason_is(const stream *s, const char *reason)
 static void tell_counts(const stream *s)
 {
     const bora_answer *a = &s->answer;
-    double decode_s = (double)s->decode_ms / 1000;
-    char speed[32] = "";
-    if (decode_s > 0)
-        (void)snprintf(speed, sizeof speed, ", %.1f per second", (double)a->n_generated / decode_s);
-    bora_print_note(&s->cli->print, "[%s new token%s in %s%s; %s prompt token%s in %s; %s kept; seed %" PRIu64 "]",
+    char speed[48] = "";
+    if (s->decode_ms > 0)
+        (void)snprintf(speed, sizeof speed, ", %.1f per second", (double)a->n_generated * 1000 / s->decode_ms);
+    bora_print_note(&s->cli->print, "[%s new token%s in %s%s; %s prompt token%s in %s; seed %" PRIu64 "]",
                     bora_show_count(a->n_generated).text, bora_plural(a->n_generated),
-                    bora_show_duration(s->decode_ms).text, speed, bora_show_count(a->n_prompt).text,
-                    bora_plural(a->n_prompt), bora_show_duration(s->prefill_ms).text, bora_show_count(a->n_kept).text,
-                    a->seed);
+                    bora_show_duration((uint64_t)s->decode_ms).text, speed, bora_show_count(a->n_prompt).text,
+                    bora_plural(a->n_prompt), bora_show_duration((uint64_t)s->prefill_ms).text, a->seed);
 }
 
 /* The end of the text, and what a person should know about it. */

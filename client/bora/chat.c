@@ -42,7 +42,7 @@ bool bora_chat_pick(bora_chat *chat, const char *session)
         return false;
     free(chat->session);
     chat->session = copy;
-    chat->has_begun = chat->is_resumed = false;
+    chat->has_begun = chat->is_resumed = chat->knows_history = false;
     if (!session)
         return true;
     bora_client_result *result = NULL;
@@ -91,8 +91,9 @@ static int answer(bora_chat *chat, const char *text, bool *ret_was_interrupted)
         g.text_size = strlen(text);
         g.session = chat->session;
         g.system = chat->has_begun ? NULL : chat->system;
-        code = bora_answer_run(chat->cli, &g, BORA_ANSWER_MESSAGE, !chat->has_begun, &was);
+        code = bora_answer_run(chat->cli, &g, BORA_ANSWER_MESSAGE, !chat->knows_history, &was);
         chat->has_begun = chat->has_begun || was.was_accepted;
+        chat->knows_history = code != BORA_EXIT_LOST && (chat->knows_history || was.was_accepted);
     }
     *ret_was_interrupted = was.was_interrupted || code == BORA_EXIT_INTERRUPTED;
     return code;
@@ -167,6 +168,31 @@ static void greet(const bora_cli *cli)
     bora_client_result_free(result);
 }
 
+/* The command that goes on with this session, for a shell. */
+static void tell_way_back(const bora_chat *chat)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    const char *name = chat->session;
+    bora_text word = {0};
+    if (name[strspn(name, plain)] == '\0') {
+        bora_text_append_string(&word, name);
+    } else {
+        bora_text_append_string(&word, "'");
+        for (size_t size; *name; name += size) {
+            size = strcspn(name, "'");
+            bora_text_append(&word, name, size);
+            if (name[size] != '\'')
+                continue;
+            bora_text_append_string(&word, "'\\''");
+            size++;
+        }
+        bora_text_append_string(&word, "'");
+    }
+    if (!word.failed)
+        bora_print_note(&chat->cli->print, "[kept; go on with: bora chat -s %s]", word.data);
+    bora_text_release(&word);
+}
+
 static int chat_with(bora_chat *chat, bora_line *line)
 {
     const bora_options *o = &chat->cli->options;
@@ -181,7 +207,7 @@ static int chat_with(bora_chat *chat, bora_line *line)
         if (!chat->is_ending)
             bora_print_note(&chat->cli->print, "%s", ""); /* the prompt's line ends with Ctrl-D */
         if (chat->has_begun)
-            bora_print_note(&chat->cli->print, "[kept; go on with: bora chat -s '%s']", chat->session);
+            tell_way_back(chat);
     }
     return code;
 }

@@ -6,11 +6,12 @@
 
 typedef struct bora_chat {
     bora_cli *cli;
-    char *session;   /* owned; NULL: a new one, which gets its name with the first message */
-    char *system;    /* owned; prompt for a new conversation; NULL: none */
-    bool has_begun;  /* a message of this run is in the session: its history needs no telling */
-    bool is_resumed; /* the session had messages when it was picked */
-    bool is_ending;  /* /quit */
+    char *session;      /* owned; NULL: a new one, which gets its name with the first message */
+    char *system;       /* owned; prompt for a new conversation; NULL: none */
+    bool has_begun;     /* a message of this run is in the session */
+    bool knows_history; /* it was told what was run again of the history, which the daemon has had since */
+    bool is_resumed;    /* the session had messages when it was picked */
+    bool is_ending;     /* /quit */
 } bora_chat;
 
 /* Picks a session (NULL: a new one without a name yet) and says what is in it. false: no memory. */

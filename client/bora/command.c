@@ -4,6 +4,7 @@
 #include "json.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,10 +70,14 @@ int bora_cli_flush(int code)
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
-    if (errno == EPIPE)
-        return BORA_EXIT_PIPE;
-    bora_print_complaint("cannot write the output: %s", errno ? strerror(errno) : "an earlier write failed");
+    /* What an earlier write left in errno is gone: a pipe without a reader says it to poll as well. */
+    int failure = errno;
+    struct pollfd output = {.fd = STDOUT_FILENO};
+    bool is_broken_pipe = failure == EPIPE || (failure == 0 && poll(&output, 1, 0) == 1 && (output.revents & POLLERR));
     clearerr(stdout); /* said once */
+    if (is_broken_pipe)
+        return BORA_EXIT_PIPE;
+    bora_print_complaint("cannot write the output: %s", failure ? strerror(failure) : "an earlier write failed");
     return code == BORA_EXIT_OK ? BORA_EXIT_FAILED : code;
 }
 
@@ -84,6 +89,21 @@ int bora_cli_show(bora_cli *cli, bora_client_result **result,
     bora_client_result_free(*result);
     *result = NULL;
     return done ? BORA_EXIT_OK : bora_cli_no_memory();
+}
+
+int bora_cli_list(bora_cli *cli, int n_words, char **words, bora_cli_ask_fn ask,
+                  bool (*print)(const bora_cli *cli, const bora_client_value *value))
+{
+    if (n_words > 0)
+        return bora_cli_usage(cli, "takes no words, such as '%s'", words[0]);
+    bora_client_result *result = NULL;
+    bora_client_error error = {0};
+    int code = bora_cli_connect(cli);
+    if (code != BORA_EXIT_OK)
+        return code;
+    if (ask(cli->client, &result, &error) != BORA_CLIENT_OK)
+        return bora_cli_failed(&error);
+    return bora_cli_show(cli, &result, print);
 }
 
 /* A file, pipe or connection; not a terminal and not /dev/null. */

@@ -53,6 +53,12 @@ int bora_cli_flush(int code);
 int bora_cli_show(bora_cli *cli, bora_client_result **result,
                   bool (*print)(const bora_cli *cli, const bora_client_value *value));
 
+/* A whole command that takes no words: asks the daemon with ask and shows the answer. Returns an exit code. */
+typedef bora_client_status (*bora_cli_ask_fn)(bora_client *client, bora_client_result **ret_result,
+                                              bora_client_error *err);
+int bora_cli_list(bora_cli *cli, int n_words, char **words, bora_cli_ask_fn ask,
+                  bool (*print)(const bora_cli *cli, const bora_client_value *value));
+
 /* The words joined by blanks; then, if standard input is a file or pipe: in place of no words, or else, with append,
  * after a blank line. text is yours to release. Otherwise complains and returns an exit code. */
 int bora_cli_gather_text(const bora_cli *cli, int n_words, char **words, bool append, bora_text *text);

@@ -19,9 +19,9 @@ typedef struct writer {
 
 static void write_value(writer *w, const bora_client_value *value, int depth);
 
-static void write_scalar(writer *w, json_t *scalar)
+static void write_scalar(writer *w, json_t *scalar, size_t flags)
 {
-    char *text = scalar ? json_dumps(scalar, JSON_ENCODE_ANY) : NULL;
+    char *text = scalar ? json_dumps(scalar, JSON_ENCODE_ANY | flags) : NULL;
     json_decref(scalar);
     if (text)
         (void)fputs(text, w->file); /* the stream remembers a failure */
@@ -34,21 +34,31 @@ static void write_text(writer *w, const bora_client_value *value)
 {
     size_t size = 0;
     const char *text = bora_client_value_text(value, &size);
-    write_scalar(w, json_stringn(text, size));
+    write_scalar(w, json_stringn(text, size), 0);
 }
 
+/* With 15 digits if they say it exactly, else with the 17 that always do. */
 static void write_float(writer *w, double number)
 {
-    if (number - number != 0) /* JSON has no NaN and no infinity */
+    char digits[32];
+    if (number - number != 0) { /* JSON has no NaN and no infinity */
         (void)fputs("null", w->file);
-    else
-        write_scalar(w, json_real(number));
+        return;
+    }
+    (void)snprintf(digits, sizeof digits, "%.15g", number);
+    size_t precision = strtod(digits, NULL) == number ? 15 : 17;
+    write_scalar(w, json_real(number), JSON_REAL_PRECISION(precision));
 }
 
 static void new_line(writer *w, int depth)
 {
     if (w->is_indented)
         (void)fprintf(w->file, "\n%*s", depth * INDENT, "");
+}
+
+static bool is_name(const char *name, size_t size, const char *word)
+{
+    return size == strlen(word) && memcmp(name, word, size) == 0;
 }
 
 static void write_items(writer *w, const bora_client_value *value, bool is_map, int depth)
@@ -63,8 +73,7 @@ static void write_items(writer *w, const bora_client_value *value, bool is_map, 
         const bora_client_value *key = bora_client_value_key(value, i);
         size_t size = 0;
         const char *name = bora_client_value_text(key, &size);
-        if (is_map && depth == 0 && size == 2 && memcmp(name, "id", 2) == 0 &&
-            bora_client_value_kind(bora_client_value_at(value, i)) == BORA_CLIENT_VALUE_UINT)
+        if (is_map && depth == 0 && (is_name(name, size, "id") || (w->is_indented && is_name(name, size, "event"))))
             continue;
         if (!is_first)
             (void)fputs(w->is_indented && is_tall ? "," : ", ", w->file);
@@ -133,7 +142,7 @@ bool bora_json_write_error(FILE *file, const bora_client_error *error)
         json_pack("{ss ss ss}", "event", "error", "code", code, "message", message.data ? message.data : "");
     bora_text_release(&message);
     writer w = {.file = file};
-    write_scalar(&w, object);
+    write_scalar(&w, object, 0);
     (void)fputc('\n', file);
     return !w.failed;
 }

@@ -6,9 +6,9 @@
 
 #include <bora/client.h>
 
-/* One document: indented over several lines for a listing, on one line for one event of many; then a newline. The
- * request's id at the top level is left out: it means nothing outside the connection. A write error is left in file;
- * false: no memory. */
+/* One document: indented over several lines for a listing, on one line for one event of many; then a newline. Left out
+ * at the top level: the request's id, which means nothing outside the connection, and in a listing that the event was a
+ * result. A write error is left in file; false: no memory. */
 bool bora_json_write(FILE *file, const bora_client_value *value, bool is_indented);
 /* {"event": "error", ...} for an error that did not come as an event. */
 bool bora_json_write_error(FILE *file, const bora_client_error *error);

@@ -26,10 +26,10 @@ struct bora_line {
     bora_text text; /* of the last answer */
 };
 
-/* Between \1 stand bytes that take no room on the screen. */
+/* Between \1 stand bytes that take no room on the screen; libedit writes them with the character that follows. */
 static char *prompt_of(EditLine *edit)
 {
-    static char plain[] = "> ", bold[] = "\1\033[1m\1> \1\033[0m\1", more[] = ". ";
+    static char plain[] = "> ", bold[] = "\1\033[1m\1>\1\033[0m\1 ", more[] = ". ";
     bora_line *line = NULL;
     (void)el_get(edit, EL_CLIENTDATA, &line);
     if (!line)

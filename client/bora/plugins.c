@@ -26,16 +26,7 @@ static bool print(const bora_cli *cli, const bora_client_value *value)
 
 static int run(bora_cli *cli, int n_words, char **words)
 {
-    if (n_words > 0)
-        return bora_cli_usage(cli, "takes no words, such as '%s'", words[0]);
-    bora_client_result *result = NULL;
-    bora_client_error error = {0};
-    int code = bora_cli_connect(cli);
-    if (code != BORA_EXIT_OK)
-        return code;
-    if (bora_client_plugin_list(cli->client, &result, &error) != BORA_CLIENT_OK)
-        return bora_cli_failed(&error);
-    return bora_cli_show(cli, &result, print);
+    return bora_cli_list(cli, n_words, words, bora_client_plugin_list, print);
 }
 
 const bora_command bora_command_plugins = {

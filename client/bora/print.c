@@ -232,7 +232,9 @@ bora_shown bora_show_duration(uint64_t ms)
 {
     bora_shown shown;
     uint64_t s = ms / 1000;
-    if (ms < 10000)
+    if (ms < 1000)
+        (void)snprintf(shown.text, sizeof shown.text, "%" PRIu64 " ms", ms);
+    else if (ms < 10000)
         (void)snprintf(shown.text, sizeof shown.text, "%.1f s", (double)ms / 1000);
     else if (s < 60)
         (void)snprintf(shown.text, sizeof shown.text, "%" PRIu64 " s", s);

@@ -64,7 +64,7 @@ typedef struct bora_shown {
 
 bora_shown bora_show_count(uint64_t count);   /* 1,234,567 */
 bora_shown bora_show_bytes(uint64_t bytes);   /* 1.5 GiB */
-bora_shown bora_show_duration(uint64_t ms);   /* 3 h 12 min, 45 s, 0.8 s */
+bora_shown bora_show_duration(uint64_t ms);   /* 3 h 12 min, 45 s, 2.5 s, 80 ms */
 bora_shown bora_show_time(uint64_t since_ms); /* 2025-06-30 14:05, local time */
 
 /* "s" unless count is 1. */

@@ -8,12 +8,17 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include <zmq.h>
+
+/* Never in the life of a connection, which ends as soon as the loss is seen. -1, which means never to ZeroMQ, will not
+ * do: the pipe is then closed with whatever had arrived and was not read yet. */
+#define RECONNECT_MS (INT_MAX / 2)
 
 /* Whatever says that there is no connection (any more). CLOSED comes when connecting failed. */
 #define EVENTS_OF_LOSS                                                                                                 \
@@ -76,7 +81,7 @@ static bool open_sockets(bora_client *client)
     client->monitor = zmq_socket(client->zmq, ZMQ_PAIR);
     int64_t size_max = (int64_t)BORA_CLIENT_EVENT_SIZE_MAX;
     return client->dealer && client->monitor && set_int(client->dealer, ZMQ_LINGER, 0) &&
-           set_int(client->monitor, ZMQ_LINGER, 0) && set_int(client->dealer, ZMQ_RECONNECT_IVL, -1) &&
+           set_int(client->monitor, ZMQ_LINGER, 0) && set_int(client->dealer, ZMQ_RECONNECT_IVL, RECONNECT_MS) &&
            zmq_setsockopt(client->dealer, ZMQ_MAXMSGSIZE, &size_max, sizeof size_max) == 0 &&
            zmq_socket_monitor(client->dealer, monitor_name, EVENTS_OF_LOSS) == 0 &&
            zmq_connect(client->monitor, monitor_name) == 0 && watch(client, client->monitor) &&

@@ -105,8 +105,23 @@ static bora_status make_buffers(bora_stage *stage, bora_error *err)
     return BORA_OK;
 }
 
-static bora_status check_options(const bora_stage *stage, uint32_t kind, bora_error *err)
+/* Its path; its name when it is linked in. */
+static const char *plugin_label(const bora_plugin_library *library)
 {
+    const char *path = bora_plugin_path(library);
+    return *path ? path : bora_plugin_name(library);
+}
+
+/* After create (st): what went wrong, with the plugin's name; or an option that it has not asked for. */
+static bora_status created(const bora_stage *stage, uint32_t kind, bora_status st, bora_error *err)
+{
+    if (st != BORA_OK && err) {
+        bora_error why = *err;
+        return bora_fail(err, st, "plugin '%s': %.400s", plugin_label(stage->options.libraries[kind]),
+                         why.message);
+    }
+    if (st != BORA_OK)
+        return st;
     const char *key = bora_plugin_host_unknown_option(stage->hosts[kind]);
     if (key)
         return bora_fail(err, BORA_E_INVAL, "unknown option '%s' for plugin %s/%s", key, bora_plugin_kind_name(kind),
@@ -134,7 +149,7 @@ static bora_status make_cache(bora_stage *stage, bora_error *err)
     stage->cache_ops = bora_plugin_cache_ops(stage->options.libraries[BORA_PLUGIN_CACHE]);
     bora_status st =
         stage->cache_ops->create(bora_plugin_host_table(stage->hosts[BORA_PLUGIN_CACHE]), &shape, &stage->cache, err);
-    return st == BORA_OK ? check_options(stage, BORA_PLUGIN_CACHE, err) : st;
+    return created(stage, BORA_PLUGIN_CACHE, st, err);
 }
 
 static bora_status make_attention(bora_stage *stage, bora_error *err)
@@ -151,7 +166,7 @@ static bora_status make_attention(bora_stage *stage, bora_error *err)
     stage->attention_ops = bora_plugin_attention_ops(stage->options.libraries[BORA_PLUGIN_ATTENTION]);
     bora_status st = stage->attention_ops->create(bora_plugin_host_table(stage->hosts[BORA_PLUGIN_ATTENTION]), &shape,
                                                   &stage->attention, err);
-    return st == BORA_OK ? check_options(stage, BORA_PLUGIN_ATTENTION, err) : st;
+    return created(stage, BORA_PLUGIN_ATTENTION, st, err);
 }
 
 static bora_status make_expert(bora_stage *stage, bora_error *err)
@@ -174,7 +189,7 @@ static bora_status make_expert(bora_stage *stage, bora_error *err)
         bora_expert_weights weights = {.w1 = layer->w1, .w2 = layer->w2, .w3 = layer->w3};
         st = stage->expert_ops->prepare(stage->expert, l, &weights, err);
     }
-    return st == BORA_OK ? check_options(stage, BORA_PLUGIN_EXPERT, err) : st;
+    return created(stage, BORA_PLUGIN_EXPERT, st, err);
 }
 
 static void stage_freep(bora_stage **stage)

@@ -34,9 +34,9 @@ struct bora_stages {
     bora_plugin_host *host;
     const bora_link_ops *ops;
     bora_link *link;
-    size_t body_capacity; /* floats */
-    float *body;          /* [body_capacity] of the engine's thread */
-    micro_batch *micros;  /* [n_stages]; written by the engine's thread before it sends, read by the stages */
+    size_t body_capacity;      /* floats */
+    float *body;               /* [body_capacity] of the engine's thread */
+    micro_batch *micros;       /* [n_stages]; written by the engine's thread before it sends, read by the stages */
     const atomic_bool *cancel; /* likewise */
     bora_trace trace;          /* likewise */
     uint32_t n_started;
@@ -83,8 +83,10 @@ static void *stage_main(void *arg)
         uint64_t body_size = 0;
         if (head.status == BORA_OK)
             run_micro(thread, &head, &body_size);
-        bora_link_message out = {
-            .head = &head, .head_size = sizeof head, .body = thread->body, .body_size = head.status ? 0 : body_size};
+        bora_link_message out = {.head = &head,
+                                 .head_size = sizeof head,
+                                 .body = thread->body,
+                                 .body_size = head.status ? 0 : body_size};
         if (stages->ops->send(stages->link, thread->index + 1, &out, NULL) != BORA_OK)
             break;
     }
@@ -214,7 +216,7 @@ bora_status bora_stages_forward(bora_stages *stages, const bora_batch *batch, co
         bora_status st = stages->ops->recv(stages->link, pipeline->options.n_stages, &message, err);
         if (st != BORA_OK)
             return st;
-        if (head.status == BORA_OK)
+        if (head.status == BORA_OK && message.body_size) /* logits may be NULL when no row wants any */
             memcpy(logits + stages->micros[head.index].first_logit * vocab_size, stages->body,
                    message.body_size * sizeof *logits);
         else if (result == BORA_OK)

@@ -7,9 +7,9 @@
 #include <stddef.h>
 
 typedef struct bora_block {
-    const char *name;     /* "f32", "f16", "bf16", "q8_0" */
-    uint32_t n_elements;  /* per block */
-    uint32_t size;        /* bytes per block */
+    const char *name;    /* "f32", "f16", "bf16", "q8_0" */
+    uint32_t n_elements; /* per block */
+    uint32_t size;       /* bytes per block */
 } bora_block;
 
 /* dtype < BORA_DTYPE_COUNT; NULL otherwise. Any thread. */

@@ -240,7 +240,7 @@ static bora_status add_tensor(bora_model *model, const bora_gguf_tensor *tensor,
 }
 
 /* Descriptions come first and the data section begins after the last one, so they are passed over twice. */
-static bora_status read_tensors(bora_model *model, bora_gguf *gguf, bora_error *err)
+static bora_status read_tensors(bora_model *model, bora_gguf *gguf, uint32_t *ret_alignment, bora_error *err)
 {
     uint32_t alignment = 32;
     bora_status st = bora_gguf_u32(gguf, "general.alignment", "alignment", false, 0, UINT32_MAX, &alignment, err);
@@ -267,7 +267,22 @@ static bora_status read_tensors(bora_model *model, bora_gguf *gguf, bora_error *
         if ((st = bora_gguf_read_tensor(gguf, &tensor, err)) != BORA_OK ||
             (st = add_tensor(model, &tensor, gguf->data + start, gguf->size - start, alignment, err)) != BORA_OK)
             return st;
+    *ret_alignment = alignment;
     return bora_model_entries_seal(model, err);
+}
+
+/* Data behind the last tensor means that the tensor count or a shape is not the one that was written: then the data
+ * section begins elsewhere, and every tensor is garbage of the right size. */
+static bora_status check_end(const bora_model *model, const uint8_t *end, uint32_t alignment, bora_error *err)
+{
+    size_t rest = SIZE_MAX;
+    for (size_t i = 0; i < model->n_entries; i++) {
+        size_t behind = (size_t)(end - model->entries[i].data) - (size_t)model->entries[i].info.size;
+        rest = behind < rest ? behind : rest;
+    }
+    if (rest >= alignment)
+        return bora_fail(err, BORA_E_FORMAT, "%zu bytes follow the last tensor's data", rest);
+    return BORA_OK;
 }
 
 /* ---- vocabulary ---- */
@@ -390,11 +405,12 @@ bora_status bora_gguf_load(bora_model *model, const uint8_t *data, size_t size, 
         return st;
     model->format = "gguf";
     bora_gguf_text name = {0};
+    uint32_t alignment = 0;
     if ((st = architecture_check(&gguf, err)) != BORA_OK ||
         (st = bora_gguf_string(&gguf, "general.name", false, &name, err)) != BORA_OK ||
         (st = bora_model_name_set(model, name.bytes, name.size, err)) != BORA_OK ||
         (st = refuse_others(&gguf, err)) != BORA_OK || (st = read_hparams(&gguf, &model->hparams, err)) != BORA_OK ||
-        (st = read_tensors(model, &gguf, err)) != BORA_OK)
+        (st = read_tensors(model, &gguf, &alignment, err)) != BORA_OK)
         return st;
     const bora_model_entry *embeddings = bora_model_entries_find(model, gguf_names.embeddings);
     if (model->hparams.vocab_size == 0 && embeddings && embeddings->info.n_dims == 2 &&
@@ -406,7 +422,8 @@ bora_status bora_gguf_load(bora_model *model, const uint8_t *data, size_t size, 
             "key 'llama.vocab_size' is missing, and no tensor 'token_embd.weight' of at most %u rows says it",
             BORA_VOCAB_MAX);
     if ((st = bora_hparams_check(&model->hparams, err)) != BORA_OK ||
-        (st = bora_model_weights(model, &gguf_names, err)) != BORA_OK)
+        (st = bora_model_weights(model, &gguf_names, err)) != BORA_OK ||
+        (st = read_vocab(model, &gguf, options, err)) != BORA_OK)
         return st;
-    return read_vocab(model, &gguf, options, err);
+    return check_end(model, data + size, alignment, err);
 }

@@ -5,29 +5,29 @@
 #include "base/status.h"
 
 /* Limits on what a file may say, checked before anything is allocated. */
-#define BORA_LAYERS_MAX 1024u
-#define BORA_EXPERTS_MAX 256u
-#define BORA_DIM_MAX 65536u
+#define BORA_LAYERS_MAX     1024u
+#define BORA_EXPERTS_MAX    256u
+#define BORA_DIM_MAX        65536u
 #define BORA_HIDDEN_DIM_MAX 1048576u
-#define BORA_HEADS_MAX 1024u
-#define BORA_HEAD_DIM_MAX 1024u
-#define BORA_VOCAB_MAX 1048576u
-#define BORA_POSITIONS_MAX 1073741824u /* of a window and of the context */
+#define BORA_HEADS_MAX      1024u
+#define BORA_HEAD_DIM_MAX   1024u
+#define BORA_VOCAB_MAX      1048576u
+#define BORA_POSITIONS_MAX  1073741824u /* of a window and of the context */
 
 typedef struct bora_hparams {
     uint32_t n_layers;
     uint32_t dim;        /* residual width */
     uint32_t hidden_dim; /* feed-forward width */
     uint32_t n_heads, n_kv_heads;
-    uint32_t head_dim;   /* n_heads * head_dim need not be dim */
+    uint32_t head_dim; /* n_heads * head_dim need not be dim */
     uint32_t vocab_size;
-    uint32_t n_experts;          /* 1 and no router: dense */
+    uint32_t n_experts; /* 1 and no router: dense */
     uint32_t n_experts_per_tok;
-    uint32_t context_length;     /* positions the model was made for; 0: not stated */
+    uint32_t context_length; /* positions the model was made for; 0: not stated */
     float norm_eps;
     float rope_theta;
-    uint32_t n_windows;                 /* length of the pattern, at least 1; n_layers is a multiple of it */
-    uint32_t windows[BORA_LAYERS_MAX];  /* repeated over the layers; 0: no window */
+    uint32_t n_windows;                /* length of the pattern, at least 1; n_layers is a multiple of it */
+    uint32_t windows[BORA_LAYERS_MAX]; /* repeated over the layers; 0: no window */
 } bora_hparams;
 
 /* The window of a layer; 0: none. */

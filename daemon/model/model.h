@@ -16,12 +16,12 @@
 typedef struct bora_model bora_model;
 
 typedef struct bora_layer_weights {
-    bora_tensor attention_norm; /* [1, dim] */
-    bora_tensor wq;             /* [n_heads * head_dim, dim], rotating pairs (2i, 2i+1) */
-    bora_tensor wk, wv;         /* [n_kv_heads * head_dim, dim] */
-    bora_tensor wo;             /* [dim, n_heads * head_dim] */
-    bora_tensor ffn_norm;       /* [1, dim] */
-    bora_tensor router;         /* [n_experts, dim]; data NULL when dense */
+    bora_tensor attention_norm;      /* [1, dim] */
+    bora_tensor wq;                  /* [n_heads * head_dim, dim], rotating pairs (2i, 2i+1) */
+    bora_tensor wk, wv;              /* [n_kv_heads * head_dim, dim] */
+    bora_tensor wo;                  /* [dim, n_heads * head_dim] */
+    bora_tensor ffn_norm;            /* [1, dim] */
+    bora_tensor router;              /* [n_experts, dim]; data NULL when dense */
     const bora_tensor *w1, *w2, *w3; /* [n_experts] of [hidden_dim, dim], [dim, hidden_dim], [hidden_dim, dim] */
 } bora_layer_weights;
 
@@ -62,8 +62,8 @@ const bora_tokenizer *bora_model_tokenizer(const bora_model *model); /* NULL if 
 bora_chat_layout bora_model_layout(const bora_model *model);         /* never AUTO; NONE: not a chat model */
 size_t bora_model_n_tensors(const bora_model *model);
 const bora_tensor_info *bora_model_tensor(const bora_model *model, size_t i);
-uint64_t bora_model_size(const bora_model *model);          /* bytes of all weights */
-uint64_t bora_model_n_parameters(const bora_model *model);  /* all of them */
-uint64_t bora_model_n_active(const bora_model *model);      /* that take part in one token, embedding table left out */
+uint64_t bora_model_size(const bora_model *model);         /* bytes of all weights */
+uint64_t bora_model_n_parameters(const bora_model *model); /* all of them */
+uint64_t bora_model_n_active(const bora_model *model);     /* that take part in one token, embedding table left out */
 
 #endif

@@ -123,9 +123,11 @@ static bora_status mixture_take(bora_model *model, const bora_tensor_names *name
     const char *merged = names->mixture[form].merged[which];
     const char *prefix = names->mixture[form].expert_prefix[which];
     const char *suffix = names->mixture[form].expert_suffix[which];
+    bool any_single = false; /* the first may be the one that is missing */
+    for (uint32_t e = 0; e < 2; e++)
+        any_single |= bora_model_entries_find(model, expert_name(names, layer, prefix, e, suffix).text) != NULL;
     /* Missing altogether is reported under the merged name, which current files use. */
-    if (merged && (bora_model_entries_find(model, layer_name(names, layer, merged).text) ||
-                   !bora_model_entries_find(model, expert_name(names, layer, prefix, 0, suffix).text)))
+    if (merged && (bora_model_entries_find(model, layer_name(names, layer, merged).text) || !any_single))
         return merged_take(model, layer_name(names, layer, merged).text, which, ret_experts, err);
     uint64_t n_rows, n_cols;
     expert_shape(h, which, &n_rows, &n_cols);

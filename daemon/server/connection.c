@@ -7,10 +7,10 @@
 #include <string.h>
 #include <zmq.h>
 
-bora_connection *bora_connection_find(bora_server *server, const uint8_t *routing_id)
+bora_connection *bora_connection_find(bora_server *server, const uint8_t *routing_id, int fd)
 {
     for (bora_connection *c = server->connections; c; c = c->next)
-        if (!c->is_gone && memcmp(c->routing_id, routing_id, BORA_ROUTING_ID_SIZE) == 0)
+        if (!c->is_gone && c->fd == fd && memcmp(c->routing_id, routing_id, BORA_ROUTING_ID_SIZE) == 0)
             return c;
     return NULL;
 }
@@ -54,10 +54,13 @@ void bora_connection_send(bora_server *server, bora_connection *connection, cons
     if (failure == 0 || !connection)
         return;
     server->has_lapses = true;
-    if (failure == EHOSTUNREACH)
+    if (failure == EHOSTUNREACH) {
         connection->is_gone = true;
-    else
+    } else if (!connection->does_not_read) {
         connection->does_not_read = true;
+        bora_logf(server->log, BORA_LOG_WARN, "client of %s does not read: its requests are cancelled",
+                  connection->owner);
+    }
 }
 
 /* ---- ends --------------------------------------------------------------------------------------------- */
@@ -133,9 +136,6 @@ void bora_connections_tidy(bora_server *server)
     for (bora_connection **link = &server->connections; *link;) {
         bora_connection *connection = *link;
         if (connection->does_not_read && !connection->is_gone) {
-            if (connection->n_overdue == 0)
-                bora_logf(server->log, BORA_LOG_WARN, "client of %s does not read: its requests are cancelled",
-                          connection->owner);
             end_generations(server, connection);
             tell_overdue(server, connection);
         }

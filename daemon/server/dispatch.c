@@ -78,9 +78,9 @@ static void run(bora_server *server, bora_connection *connection, uint64_t id, b
 void bora_server_dispatch(bora_server *server, const uint8_t *routing_id, int fd, const char *owner, const void *data,
                           size_t size)
 {
-    bora_connection *connection = bora_connection_find(server, routing_id);
-    const char *why = "";
-    bora_frame *frame = bora_frame_parse(data, size, BORA_FRAME_SIZE_MAX, &why);
+    bora_connection *connection = bora_connection_find(server, routing_id, fd);
+    const char *why = "a message must be one frame (and the socket a DEALER: a REQ sends an empty frame first)";
+    bora_frame *frame = data ? bora_frame_parse(data, size, BORA_FRAME_SIZE_MAX, &why) : NULL;
     if (!frame) {
         refuse(server, connection, routing_id, 0, "bad_frame", why);
         return;
@@ -103,7 +103,7 @@ void bora_server_dispatch(bora_server *server, const uint8_t *routing_id, int fd
             refuse(server, connection, routing_id, id, "unknown_verb", "there is no such verb");
         else if (id_is_open(connection, id))
             refuse(server, connection, routing_id, id, "invalid", "id is that of a request which is still open");
-        else if (connection->n_open == BORA_REQUESTS_MAX)
+        else if (connection->n_open + connection->n_overdue >= BORA_REQUESTS_MAX)
             refuse(server, connection, routing_id, id, "busy", "too many requests are open on this connection");
         else
             run(server, connection, id, verb, root);

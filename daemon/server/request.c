@@ -2,6 +2,7 @@
 #include "server/server_private.h"
 
 #include "base/memory.h"
+#include "model/tokenizer/utf8.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -69,6 +70,12 @@ void bora_request_send(bora_request *request, bora_pack *pack)
 void bora_request_end(bora_request *request, bora_pack *pack)
 {
     bora_connection *connection = request->connection;
+    if (pack->failed) { /* an event that cannot be built must not leave the client waiting */
+        bora_pack_release(pack);
+        bora_request_begin(request, "error", pack);
+        bora_pack_string(pack, "code", "no_memory");
+        bora_pack_string(pack, "message", "no memory for the answer");
+    }
     bora_request_send(request, pack);
     /* If it could not be sent (now or before), the client is owed an end. */
     if (connection && connection->does_not_read && connection->n_overdue < BORA_REQUESTS_MAX)
@@ -78,12 +85,28 @@ void bora_request_end(bora_request *request, bora_pack *pack)
         bora_request_free(request);
 }
 
+/* Messages quote files and clients, and may have been cut in the middle of a character: what is no UTF-8 becomes '?'. */
+static void pack_message(bora_pack *pack, const char *message)
+{
+    bora_error clean = {{0}};
+    size_t size = strnlen(message, sizeof clean.message - 1);
+    for (size_t i = 0; i < size;) {
+        int n = bora_utf8_step(message + i, size - i);
+        if (n > 0)
+            memcpy(clean.message + i, message + i, (size_t)n);
+        else
+            clean.message[i] = '?';
+        i += n > 0 ? (size_t)n : 1;
+    }
+    bora_pack_string(pack, "message", clean.message);
+}
+
 void bora_request_fail_code(bora_request *request, const char *code, const char *message)
 {
     bora_pack pack;
     bora_request_begin(request, "error", &pack);
     bora_pack_string(&pack, "code", code);
-    bora_pack_string(&pack, "message", message);
+    pack_message(&pack, message);
     bora_request_end(request, &pack);
 }
 

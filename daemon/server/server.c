@@ -7,11 +7,13 @@
 #include "server/server_private.h"
 
 #include "base/memory.h"
+#include "endpoint.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -23,7 +25,9 @@
 #define FRAMES_PER_ROUND 64                  /* then the engine's events have their turn */
 #define RETRY_NS         UINT64_C(200000000) /* until a client that does not read is tried again */
 #define LINGER_MS        1000                /* for the last events at the end */
+#define ROUND_NS         UINT64_C(5000000)   /* likewise */
 #define FDS_MAX          (64 * 64)
+#define FDS_OWN          128 /* descriptors that are not clients': files, libraries, plugins */
 
 static uint64_t now_ns(void)
 {
@@ -39,15 +43,32 @@ static bool fd_is_open(const bora_server *server, int fd)
     return fd >= 0 && fd < FDS_MAX && (server->open_fds[fd / 64] >> (fd % 64) & 1);
 }
 
+/* ZeroMQ aborts the process when accept finds no free descriptor, so that never may happen. Hanging up on the one that
+ * has just come is all that can be done from here; should its number belong to somebody else by now, then that is a
+ * client which came later still. */
+static void turn_away(bora_server *server, int fd)
+{
+    (void)shutdown(fd, SHUT_RDWR); /* fails if it has gone by itself */
+    if (!server->is_crowded)
+        bora_logf(server->log, BORA_LOG_WARN, "%u connections are open: hanging up on new ones", server->n_open_fds);
+    server->is_crowded = true;
+}
+
 static void on_monitor_event(bora_server *server, uint16_t event, int fd)
 {
-    if (fd < 0 || fd >= FDS_MAX)
-        return;
-    uint64_t bit = UINT64_C(1) << (fd % 64);
+    bool is_known = fd_is_open(server, fd);
+    uint64_t bit = UINT64_C(1) << (fd < 0 ? 0 : fd % 64);
     if (event == ZMQ_EVENT_ACCEPTED) {
-        server->open_fds[fd / 64] |= bit;
+        server->n_open_fds++;
+        if (fd < 0 || fd >= FDS_MAX || server->n_open_fds > server->open_fds_max)
+            turn_away(server, fd);
+        else
+            server->open_fds[fd / 64] |= bit;
     } else if (event == ZMQ_EVENT_DISCONNECTED) {
-        server->open_fds[fd / 64] &= ~bit;
+        server->n_open_fds -= server->n_open_fds > 0;
+        server->is_crowded = server->is_crowded && server->n_open_fds >= server->open_fds_max;
+        if (is_known)
+            server->open_fds[fd / 64] &= ~bit;
         bora_connections_disconnected(server, fd);
     }
 }
@@ -99,7 +120,9 @@ static void on_frame(bora_server *server, zmq_msg_t *id, zmq_msg_t *body, bool i
     int fd = zmq_msg_get(body, ZMQ_SRCFD);
     read_monitor(server);
     if (zmq_msg_size(id) != BORA_ROUTING_ID_SIZE || routing_id[0] != 0) {
-        bora_logf(server->log, BORA_LOG_WARN, "ignoring a client that chose its own routing id");
+        if (!server->told_routing_id)
+            bora_logf(server->log, BORA_LOG_WARN, "ignoring clients that choose their own routing id");
+        server->told_routing_id = true;
         return;
     }
     if (!fd_is_open(server, fd))
@@ -108,8 +131,7 @@ static void on_frame(bora_server *server, zmq_msg_t *id, zmq_msg_t *body, bool i
         bora_logf(server->log, BORA_LOG_ERROR, "ignoring a client whose user the system does not tell");
         return;
     }
-    /* A message of several frames is no msgpack map: the same error as for other garbage. */
-    bora_server_dispatch(server, routing_id, fd, owner, zmq_msg_data(body), is_whole ? zmq_msg_size(body) : 0);
+    bora_server_dispatch(server, routing_id, fd, owner, is_whole ? zmq_msg_data(body) : NULL, zmq_msg_size(body));
 }
 
 /* One message: the routing id, then its frames. False when there is none. */
@@ -191,7 +213,8 @@ bora_status bora_server_run(bora_server *server, bora_error *err)
             return bora_fail(err, BORA_E_IO, "waiting for clients: %s", zmq_strerror(errno));
         read_signals(server);
         read_monitor(server);
-        for (int i = 0; i < FRAMES_PER_ROUND && read_frame(server); i++)
+        uint64_t round_end = now_ns() + ROUND_NS;
+        for (int i = 0; i < FRAMES_PER_ROUND && read_frame(server) && now_ns() < round_end; i++)
             continue;
         read_mail(server);
         bora_connections_tidy(server);
@@ -208,8 +231,22 @@ static bora_status set_int(bora_server *server, int option, int value, bora_erro
     return BORA_OK;
 }
 
+/* Room for BORA_CONNECTIONS_MAX clients, and as many again that come while the loop is busy. */
+static void reserve_descriptors(bora_server *server)
+{
+    struct rlimit limit = {0};
+    const rlim_t wanted = 2 * BORA_CONNECTIONS_MAX + FDS_OWN;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+        limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* up to the hard limit it cannot fail */
+    }
+    rlim_t room = limit.rlim_cur > 2 * FDS_OWN ? (limit.rlim_cur - FDS_OWN) / 2 : FDS_OWN / 2;
+    server->open_fds_max = room < BORA_CONNECTIONS_MAX ? (uint32_t)room : BORA_CONNECTIONS_MAX;
+}
+
 static bora_status open_sockets(bora_server *server, bora_error *err)
 {
+    reserve_descriptors(server);
     server->zmq = zmq_ctx_new();
     server->router = server->zmq ? zmq_socket(server->zmq, ZMQ_ROUTER) : NULL;
     server->monitor = server->router ? zmq_socket(server->zmq, ZMQ_PAIR) : NULL;
@@ -240,6 +277,7 @@ static bora_status open_sockets(bora_server *server, bora_error *err)
         return bora_fail(err, BORA_E_IO, "socket monitor: %s", zmq_strerror(errno));
     if (zmq_bind(server->router, server->options.endpoint) != 0)
         return bora_fail(err, BORA_E_IO, "listen on %s: %s", server->options.endpoint, zmq_strerror(errno));
+    server->has_socket_file = server->options.listen_fd < 0;
     return BORA_OK;
 }
 
@@ -290,8 +328,11 @@ void bora_server_free(bora_server *server)
         while (zmq_ctx_term(server->zmq) != 0 && errno == EINTR)
             continue;
     bora_closep(&server->signal_fd);
+    /* Both under the lock; if they stay, the next daemon uses them. */
+    if (server->has_socket_file)
+        (void)unlink(bora_endpoint_path(server->options.endpoint));
     if (server->lock_fd >= 0)
-        (void)unlink(server->lock_path); /* under the lock; if it stays, the next daemon uses it */
+        (void)unlink(server->lock_path);
     bora_closep(&server->lock_fd);
     bora_free(server->lock_path);
     bora_free(server);

@@ -6,7 +6,7 @@
 #include "codec.h"
 #include "server/server.h"
 
-#define BORA_CONNECTIONS_MAX    1024u
+#define BORA_CONNECTIONS_MAX    1024u              /* fewer if the process may not have so many descriptors */
 #define BORA_EVENTS_WAITING_MAX 1000               /* for one client that does not read */
 #define BORA_FRAME_RECEIVED_MAX ((int64_t)4 << 20) /* bytes; ZeroMQ hangs up beyond it */
 #define BORA_TEXT_MAX           BORA_FRAME_SIZE_MAX
@@ -51,10 +51,14 @@ struct bora_server {
     int signal_fd;
     int lock_fd;
     char *lock_path;
+    bool has_socket_file; /* it is bound, and the file is ours to remove */
     bora_connection *connections;
     uint32_t n_connections;
     uint64_t started_ns;
     uint64_t open_fds[64]; /* bit per descriptor below 4096: between ACCEPTED and DISCONNECTED */
+    uint32_t n_open_fds, open_fds_max;
+    bool is_crowded;       /* the log knows that there are too many connections */
+    bool told_routing_id;  /* the log knows that there are clients that choose their ids */
     bool is_stopping, must_stop;
     bool has_lapses; /* a connection is gone, does not read, or is owed something */
 
@@ -100,7 +104,8 @@ void bora_text_freep(char **text);
 
 /* ---- connection.c ------------------------------------------------------------------------------------- */
 
-bora_connection *bora_connection_find(bora_server *server, const uint8_t *routing_id);
+/* fd must be the one that it began with. */
+bora_connection *bora_connection_find(bora_server *server, const uint8_t *routing_id, int fd);
 /* NULL: too many, or no memory. */
 bora_connection *bora_connection_new(bora_server *server, const uint8_t *routing_id, int fd, const char *owner);
 /* Sends one frame to a client; a failure is noted in the connection (which may be NULL). */
@@ -114,7 +119,7 @@ void bora_connections_free(bora_server *server);
 
 /* ---- dispatch.c --------------------------------------------------------------------------------------- */
 
-/* One frame from a client. fd, owner: of its connection. */
+/* One frame from a client. fd, owner: of its connection. data NULL: there were several in one message. */
 void bora_server_dispatch(bora_server *server, const uint8_t *routing_id, int fd, const char *owner, const void *data,
                           size_t size);
 

@@ -24,7 +24,7 @@ static void db_closep(bora_db **db)
 }
 
 /* Makes the file if it is not there; its absolute path, links followed. */
-static bora_status make_file(const char *path, const bora_log *log, char ret_path[PATH_MAX], bora_error *err)
+static bora_status make_file(const char *path, char ret_path[PATH_MAX], bora_error *err)
 {
     BORA_CLEANUP(bora_closep) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, MODE);
     struct stat info;
@@ -32,8 +32,8 @@ static bora_status make_file(const char *path, const bora_log *log, char ret_pat
         return bora_fail(err, BORA_E_IO, "open '%s': %s", path, strerror(errno));
     if (!S_ISREG(info.st_mode))
         return bora_fail(err, BORA_E_IO, "open '%s': not a regular file", path);
-    if ((info.st_mode & 077) != 0 && fchmod(fd, MODE) != 0)
-        bora_logf(log, BORA_LOG_WARN, "'%s' can be read by others: %s", path, strerror(errno));
+    if (info.st_size > 0 && info.st_size < 512) /* SQLite takes one byte for nothing and would write over it */
+        return bora_fail(err, BORA_E_FORMAT, "'%s': too short for a database", path);
     if (!realpath(path, ret_path))
         return bora_fail(err, BORA_E_IO, "open '%s': %s", path, strerror(errno));
     return BORA_OK;
@@ -72,34 +72,50 @@ static bora_status setting(bora_db *db, const char *sql, const char *expected, b
     return st;
 }
 
+typedef struct db_setting {
+    const char *sql, *expected;
+} db_setting;
+
+static bora_status settings_make(bora_db *db, const db_setting *settings, size_t n, bora_error *err)
+{
+    bora_status st = BORA_OK;
+    for (size_t i = 0; st == BORA_OK && i < n; i++)
+        st = setting(db, settings[i].sql, settings[i].expected, err);
+    return st;
+}
+
+/* Opens the connection; leaves another program's database as it is. */
 static bora_status connect_to(bora_db *db, const char *path, bora_error *err)
 {
+    static const db_setting ours[] = {
+        {"PRAGMA busy_timeout = 5000", NULL}, /* somebody looks at it with another tool */
+        {"PRAGMA cell_size_check = ON", NULL},
+        {"PRAGMA temp_store = MEMORY", NULL},
+    };
+    static const db_setting of_the_file[] = {
+        {"PRAGMA page_size = 65536", NULL},         /* of a new file; others keep theirs */
+        {"PRAGMA auto_vacuum = INCREMENTAL", NULL}, /* likewise; deleting a session gives its room back */
+        {"PRAGMA secure_delete = FAST", NULL},      /* ON would write every page that leaves a window once more */
+        {"PRAGMA journal_mode = WAL", "wal"},       {"PRAGMA journal_size_limit = 67108864", NULL},
+        {"PRAGMA synchronous = FULL", NULL},
+    };
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
     if (sqlite3_open_v2(path, &db->sqlite, flags, NULL) != SQLITE_OK)
         return db->sqlite ? bora_db_fail(db, "session database", err)
                           : bora_fail(err, BORA_E_NOMEM, "session database");
-    static const struct {
-        const char *sql, *expected;
-    } settings[] = {
-        {"PRAGMA busy_timeout = 5000", NULL}, /* somebody looks at it with another tool */
-        {"PRAGMA trusted_schema = OFF", NULL},
-        {"PRAGMA cell_size_check = ON", NULL},
-        {"PRAGMA temp_store = MEMORY", NULL},
-        {"PRAGMA page_size = 65536", NULL},         /* of a new file; others keep theirs */
-        {"PRAGMA auto_vacuum = INCREMENTAL", NULL}, /* likewise; deleting a session gives its room back */
-        {"PRAGMA secure_delete = FAST", NULL},      /* ON would write every page that leaves a window once more */
-        {"PRAGMA journal_mode = WAL", "wal"},
-        {"PRAGMA journal_size_limit = 67108864", NULL},
-        {"PRAGMA synchronous = FULL", NULL},
-        {"PRAGMA foreign_keys = ON", NULL},
-        {"PRAGMA foreign_keys", "1"},
-    };
-    for (size_t i = 0; i < BORA_ARRAY_SIZE(settings); i++) {
-        bora_status st = setting(db, settings[i].sql, settings[i].expected, err);
-        if (st != BORA_OK)
-            return st;
-    }
-    return BORA_OK;
+    int keys = 0;
+    if (sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_ENABLE_FKEY, 1, &keys) != SQLITE_OK || !keys)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "this SQLite was built without foreign keys");
+    (void)sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL); /* a second wall only */
+    bora_status st = settings_make(db, ours, BORA_ARRAY_SIZE(ours), err);
+    if (st == BORA_OK)
+        st = bora_schema_check(db, err);
+    if (st != BORA_OK)
+        return st;
+    struct stat info;
+    if (stat(path, &info) == 0 && (info.st_mode & 077) != 0 && chmod(path, MODE) != 0)
+        bora_logf(db->log, BORA_LOG_WARN, "'%s' can be read by others: %s", path, strerror(errno));
+    return settings_make(db, of_the_file, BORA_ARRAY_SIZE(of_the_file), err);
 }
 
 /* What opening needs to be sound: the schema and the small tables. The large ones have checksums of their own. */
@@ -124,7 +140,7 @@ bora_status bora_db_open(const char *path, const bora_log *log, bora_db **ret_db
     db->log = log;
     db->lock_fd = -1;
     bora_error why = {{0}};
-    bora_status st = make_file(path, log, real, err);
+    bora_status st = make_file(path, real, err);
     if (st == BORA_OK)
         st = take_lock(db, real, err);
     if (st != BORA_OK)

@@ -66,7 +66,9 @@ bora_status bora_db_end(bora_db *db, bora_status st, bora_error *err);
 
 /* ---- schema.c ---- */
 
-/* Brings a new or older file to the newest schema. Errors: UNSUPPORTED (newer), FORMAT (not ours, damaged). */
+/* Whether the file is new or ours; changes nothing. Errors: UNSUPPORTED (newer), FORMAT (not ours, damaged). */
+bora_status bora_schema_check(bora_db *db, bora_error *err);
+/* Brings a new or older file to the newest schema. Errors: as above, FULL, IO. */
 bora_status bora_schema_migrate(bora_db *db, bora_error *err);
 
 /* ---- names.c ---- */

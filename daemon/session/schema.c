@@ -1,5 +1,5 @@
-/* The schema of the session database, as a list of steps: step i brings PRAGMA user_version from i to i + 1. A step that
- * was released never changes again; a new schema is a new step. */
+/* The schema of the session database, as a list of steps: step i brings PRAGMA user_version from i to i + 1. A step
+ * that was released never changes again; a new schema is a new step. */
 #include "session/db_private.h"
 
 #include <stdio.h>
@@ -8,8 +8,8 @@
 #define APPLICATION_ID 0x626f7261 /* "bora" */
 
 static const char *const migrations[] = {
-    /* 1: key is the row's number, for the other tables; id is what clients see. Pages are rows of an ordinary table: they
-     * are too large for one without rowid. */
+    /* 1: key is the row's number, for the other tables; id is what clients see. Pages are rows of an ordinary table:
+     * they are too large for one without rowid. */
     "CREATE TABLE model ("
     "  fingerprint TEXT NOT NULL PRIMARY KEY,"
     "  name TEXT NOT NULL,"
@@ -74,7 +74,7 @@ static bora_status ask(bora_db *db, const char *sql, int64_t *ret_value, bora_er
 static bora_status do_sql(bora_db *db, const char *sql, bora_error *err)
 {
     return sqlite3_exec(db->sqlite, sql, NULL, NULL, NULL) == SQLITE_OK ? BORA_OK
-                                                                         : bora_db_fail(db, "session database", err);
+                                                                        : bora_db_fail(db, "session database", err);
 }
 
 static bora_status migrate_from(bora_db *db, int64_t version, bora_error *err)
@@ -90,7 +90,8 @@ static bora_status migrate_from(bora_db *db, int64_t version, bora_error *err)
     return do_sql(db, pragmas, err);
 }
 
-bora_status bora_schema_migrate(bora_db *db, bora_error *err)
+/* What the file is: its version, 0 and *ret_is_new if there is nothing in it. */
+static bora_status identify(bora_db *db, int64_t *ret_version, bool *ret_is_new, bora_error *err)
 {
     int64_t application = 0, version = 0, n_objects = 0;
     bora_status st = ask(db, "PRAGMA application_id", &application, err);
@@ -108,6 +109,25 @@ bora_status bora_schema_migrate(bora_db *db, bora_error *err)
     if ((size_t)version > BORA_ARRAY_SIZE(migrations))
         return bora_fail(err, BORA_E_UNSUPPORTED, "schema version %lld is newer than this program's %zu",
                          (long long)version, BORA_ARRAY_SIZE(migrations));
+    *ret_version = version;
+    *ret_is_new = is_new;
+    return BORA_OK;
+}
+
+bora_status bora_schema_check(bora_db *db, bora_error *err)
+{
+    int64_t version;
+    bool is_new;
+    return identify(db, &version, &is_new, err);
+}
+
+bora_status bora_schema_migrate(bora_db *db, bora_error *err)
+{
+    int64_t version;
+    bool is_new;
+    bora_status st = identify(db, &version, &is_new, err);
+    if (st != BORA_OK)
+        return st;
     if ((size_t)version == BORA_ARRAY_SIZE(migrations))
         return BORA_OK;
 

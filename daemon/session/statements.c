@@ -49,10 +49,10 @@ static const char *const texts[BORA_DB_STATEMENT_COUNT] = {
     [BORA_DB_SHRINK] = "PRAGMA incremental_vacuum(256)",
 };
 
-/* SQLite knows only one of the ways in which there is no room. */
-static bool has_no_room(const bora_db *db, int code)
+/* SQLite calls only ENOSPC full, and keeps errno for some of its errors only: what is asked for here is the one that
+ * the failed call left. */
+static bool has_no_room(int code, int number)
 {
-    int number = sqlite3_system_errno(db->sqlite);
     switch (code) {
     case SQLITE_IOERR_WRITE:
     case SQLITE_IOERR_FSYNC:
@@ -67,12 +67,12 @@ static bool has_no_room(const bora_db *db, int code)
     }
 }
 
-static bora_status status_of(const bora_db *db)
+static bora_status status_of(const bora_db *db, int number)
 {
     int code = sqlite3_extended_errcode(db->sqlite);
     if (code == SQLITE_IOERR_NOMEM)
         return BORA_E_NOMEM;
-    if (has_no_room(db, code))
+    if (has_no_room(code, number))
         return BORA_E_FULL;
     switch (code & 0xff) {
     case SQLITE_FULL:
@@ -103,7 +103,9 @@ static bora_status status_of(const bora_db *db)
 
 bora_status bora_db_fail(const bora_db *db, const char *what, bora_error *err)
 {
-    return bora_fail(err, status_of(db), "%s: %s", what, sqlite3_errmsg(db->sqlite));
+    bora_status st = status_of(db, errno);
+    return bora_fail(err, st, "%s: %s", what,
+                     st == BORA_E_FULL ? "the disk or the database is full" : sqlite3_errmsg(db->sqlite));
 }
 
 bora_status bora_db_prepare(bora_db *db, bora_error *err)

@@ -234,7 +234,7 @@ static int run_command(arguments *args, char **words, int n_words)
         return misused("there is no command '%s'", command);
     int n_max = tokens ? 3 : 2;
     if (n_words < 2)
-        return misused("%s: which %s?", command, inspect || tokens ? "model" : "golden.json");
+        return misused("%s: the %s is missing", command, inspect || tokens ? "model" : "golden.json");
     if (n_words > n_max)
         return misused("%s: '%s' is one word too many%s", command, words[n_max], tokens ? " (quote the text)" : "");
     if (inspect) {
@@ -245,7 +245,7 @@ static int run_command(arguments *args, char **words, int n_words)
         st = tokenize(words[1], words + 2, n_words - 2, &args->options, &err);
     } else {
         if (!args->out)
-            return misused("%s: where to? --out DIR is missing", command);
+            return misused("%s: --out DIR is missing", command);
         st = bora_tool_eval(words[1], args->out, &args->options, &err);
     }
     if (fflush(stdout) != 0 && st == BORA_OK)

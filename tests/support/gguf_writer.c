@@ -205,8 +205,11 @@ void bora_gguf_writer_remove_tensor(bora_gguf_writer *writer, const char *name)
 {
     bora_writer_tensor *tensor = bora_gguf_writer_find(writer, name);
     size_t i = (size_t)(tensor - writer->tensors);
+    uint64_t gone = i + 1 < writer->n_tensors ? tensor[1].offset - tensor->offset : 0;
     memmove(tensor, tensor + 1, (writer->n_tensors - i - 1) * sizeof *tensor);
     writer->n_tensors--;
+    for (; i < writer->n_tensors; i++) /* the data is written without a gap */
+        writer->tensors[i].offset -= gone;
 }
 
 /* In -1 .. 1; splitmix64's mixing. */
@@ -297,18 +300,8 @@ uint8_t *bora_gguf_writer_bytes(const bora_gguf_writer *writer, size_t *ret_size
 static void vocabulary_put(bora_gguf_writer *writer, uint32_t n)
 {
     static const char *const first[] = {"<unk>", "<s>", "</s>", "[INST]", "[/INST]"};
-    static const char *const letters[] = {"\xe2\x96\x81",
-                                          "a",
-                                          "b",
-                                          "c",
-                                          "ab",
-                                          "abc",
-                                          "\xe2\x96\x81"
-                                          "a",
-                                          "e",
-                                          "f",
-                                          "g",
-                                          "h"};
+    static const char *const letters[] = {
+        "\xe2\x96\x81", "a", "b", "c", "ab", "abc", "\342\226\201a" /* U+2581, a */, "e", "f", "g", "h"};
     if (n < 261 || n > 1024)
         give_up("a vocabulary has 261 to 1024 pieces");
     char texts[1024][16];
@@ -423,7 +416,8 @@ static void layer_put(bora_gguf_writer *writer, const bora_tiny_model *shape, ui
 void bora_gguf_writer_model(bora_gguf_writer *writer, const bora_tiny_model *shape)
 {
     metadata_put(writer, shape);
-    vocabulary_put(writer, shape->vocab_size);
+    if (!shape->without_vocabulary)
+        vocabulary_put(writer, shape->vocab_size);
     matrix_put(writer, "token_embd.weight", shape->type, shape->vocab_size, shape->dim);
     for (uint32_t layer = 0; layer < shape->n_layers; layer++)
         layer_put(writer, shape, layer);

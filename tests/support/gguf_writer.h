@@ -91,6 +91,7 @@ typedef struct bora_tiny_model {
     uint32_t type;                         /* of matrices: BORA_WRITER_TENSOR_* */
     bool split_experts;                    /* the older form, one tensor per expert */
     bool tied;                             /* no output matrix */
+    bool without_vocabulary;               /* then vocab_size is as small as you like */
 } bora_tiny_model;
 
 #define BORA_TINY_MODEL                                                                                                \
@@ -106,7 +107,7 @@ typedef struct bora_tiny_model {
                        .type = BORA_WRITER_TENSOR_F32})
 
 /* A whole model of that shape: metadata, tensors, and a vocabulary of <unk>, <s>, </s>, [INST], [/INST], 256 bytes and
- * some letters, cut or filled up to vocab_size (at least 261). */
+ * some letters, cut or filled up to vocab_size (261 to 1024). */
 void bora_gguf_writer_model(bora_gguf_writer *writer, const bora_tiny_model *shape);
 
 #endif

@@ -10,13 +10,13 @@
 #include "model/tokenizer/tokenizer.h"
 
 typedef int bora_chat_layout;
-#define BORA_CHAT_AUTO (-1) /* choose from tokenizer and model; only in options */
-#define BORA_CHAT_NONE 0    /* not a chat model */
-#define BORA_CHAT_V1 1      /* "[INST] text [/INST]" as text; Mistral 7B v0.1, v0.2, Mixtral 8x7B */
-#define BORA_CHAT_V3 3      /* [INST] and [/INST] as control tokens; Mistral 7B v0.3 */
+#define BORA_CHAT_AUTO      (-1) /* choose from tokenizer and model; only in options */
+#define BORA_CHAT_NONE      0    /* not a chat model */
+#define BORA_CHAT_V1        1    /* "[INST] text [/INST]" as text; Mistral 7B v0.1, v0.2, Mixtral 8x7B */
+#define BORA_CHAT_V3        3    /* [INST] and [/INST] as control tokens; Mistral 7B v0.3 */
 
-#define BORA_ROLE_SYSTEM "system"
-#define BORA_ROLE_USER "user"
+#define BORA_ROLE_SYSTEM    "system"
+#define BORA_ROLE_USER      "user"
 #define BORA_ROLE_ASSISTANT "assistant"
 
 typedef struct bora_chat_message {
@@ -41,8 +41,9 @@ bora_status bora_chat_encode(bora_chat_layout layout, const bora_tokenizer *toke
                              const bora_chat_message *messages, size_t n_messages, bora_tokens *ids, bora_error *err);
 
 /* What one user message adds to a session. first: nothing is in the session yet (BOS and, if not NULL, the system
- * prompt are added). close_previous: the history ends in an answer that was cut before EOS, which is added first (never with first).
- * Errors: UNSUPPORTED (as above), INVAL (system given though not first), NOMEM. ids is as before on failure. */
+ * prompt are added). close_previous: the history ends in an answer that was cut before EOS, which is added first (never
+ * with first). Errors: UNSUPPORTED (as above), INVAL (system given though not first), NOMEM. ids is as before on
+ * failure. */
 bora_status bora_chat_encode_turn(bora_chat_layout layout, const bora_tokenizer *tokenizer, bool first,
                                   bool close_previous, const char *system, const char *user, bora_tokens *ids,
                                   bora_error *err);

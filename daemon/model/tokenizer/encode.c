@@ -108,8 +108,8 @@ static bora_status symbols_make(encoder *e, size_t start, size_t end, bora_error
         if (!frozen)
             size = bora_utf8_char(text, end - at, NULL); /* never 0: normalized text is well-formed */
         uint32_t i = (uint32_t)e->n_symbols++;
-        e->symbols[i] = (symbol){.start = (uint32_t)at, .prev = i - 1, .next = i + 1, .size = (uint16_t)size,
-                                 .frozen = frozen};
+        e->symbols[i] =
+            (symbol){.start = (uint32_t)at, .prev = i - 1, .next = i + 1, .size = (uint16_t)size, .frozen = frozen};
         at += size;
     }
     e->symbols[0].prev = NO_SYMBOL;

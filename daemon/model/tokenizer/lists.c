@@ -57,6 +57,8 @@ bora_status bora_text_reserve(bora_text *text, size_t size, bora_error *err)
     void *bytes = text->bytes;
     bora_status st = bora_list_grow(&bytes, &text->capacity, total, 1, err);
     text->bytes = bytes;
+    if (st == BORA_OK)
+        text->bytes[text->size] = '\0'; /* a string, even if nothing is added */
     return st;
 }
 

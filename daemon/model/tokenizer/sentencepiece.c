@@ -13,9 +13,9 @@
 
 /* ---- wire format --------------------------------------------------------------------------------------------- */
 
-#define WIRE_VARINT 0u
+#define WIRE_VARINT  0u
 #define WIRE_FIXED64 1u
-#define WIRE_BYTES 2u
+#define WIRE_BYTES   2u
 #define WIRE_FIXED32 5u
 
 typedef struct message {
@@ -104,8 +104,8 @@ static bora_status wire_check(const field *f, uint32_t wire, const char *what, b
 {
     return f->wire == wire
                ? BORA_OK
-               : bora_fail(err, BORA_E_FORMAT, "tokenizer model: byte %zu: %s has wire type %u instead of %u", f->offset,
-                           what, f->wire, wire);
+               : bora_fail(err, BORA_E_FORMAT, "tokenizer model: byte %zu: %s has wire type %u instead of %u",
+                           f->offset, what, f->wire, wire);
 }
 
 /* ---- the messages -------------------------------------------------------------------------------------------- */

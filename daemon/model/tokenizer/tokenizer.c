@@ -243,6 +243,10 @@ static bora_status pieces_survey(bora_tokenizer *tokenizer, bora_error *err)
     tokenizer->has_bytes = n_bytes == 256;
     if (!tokenizer->has_bytes && tokenizer->unk_id < 0)
         return bora_fail(err, BORA_E_FORMAT, "vocabulary: neither byte pieces nor an unknown piece");
+    /* It would come from text that has no pieces: never a control piece, then. */
+    if (!tokenizer->has_bytes && tokenizer->types[tokenizer->unk_id] != BORA_PIECE_UNKNOWN)
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: unknown is piece %d, which is not of that type",
+                         tokenizer->unk_id);
     /* How an unused piece is taken apart depends on merges anywhere in the text. */
     if (tokenizer->has_unused)
         tokenizer->splits_at_spaces = false;

@@ -10,22 +10,22 @@
 #include <stdbool.h>
 
 /* Kinds of pieces, with SentencePiece's and GGUF's numbers. */
-#define BORA_PIECE_NORMAL 1
-#define BORA_PIECE_UNKNOWN 2
-#define BORA_PIECE_CONTROL 3
+#define BORA_PIECE_NORMAL       1
+#define BORA_PIECE_UNKNOWN      2
+#define BORA_PIECE_CONTROL      3
 #define BORA_PIECE_USER_DEFINED 4
-#define BORA_PIECE_UNUSED 5
-#define BORA_PIECE_BYTE 6
+#define BORA_PIECE_UNUSED       5
+#define BORA_PIECE_BYTE         6
 
 typedef struct bora_tokenizer bora_tokenizer;
 
 /* The arrays of a vocabulary; borrowed for the call. */
 typedef struct bora_vocab {
-    const char *const *pieces;   /* [n_pieces] UTF-8, not zero-terminated; spaces as U+2581 */
-    const uint32_t *piece_sizes; /* [n_pieces] bytes */
-    const float *scores;         /* [n_pieces] */
-    const int32_t *types;        /* [n_pieces] BORA_PIECE_* */
-    size_t n_pieces;             /* 1 .. BORA_VOCAB_MAX */
+    const char *const *pieces;      /* [n_pieces] UTF-8, not zero-terminated; spaces as U+2581 */
+    const uint32_t *piece_sizes;    /* [n_pieces] bytes */
+    const float *scores;            /* [n_pieces] */
+    const int32_t *types;           /* [n_pieces] BORA_PIECE_* */
+    size_t n_pieces;                /* 1 .. BORA_VOCAB_MAX */
     int32_t bos_id, eos_id, unk_id; /* -1: none */
     bool add_dummy_prefix;
     bool remove_extra_whitespaces;
@@ -43,10 +43,12 @@ void bora_tokens_release(bora_tokens *tokens);
 
 /* Bytes of one piece at most, so that the work per byte of text has a bound whatever the file says. */
 #define BORA_PIECE_SIZE_MAX 1024u
+/* Bytes of text that can be encoded at once: three times as many, when every byte is bad, still fit 32 bits. */
+#define BORA_TEXT_SIZE_MAX  ((size_t)1 << 30)
 
 /* From arrays. Byte pieces are all or none: with them an unknown character becomes its bytes, without them a run of
- * unknown characters becomes one unk. Errors: FORMAT (no pieces, duplicate or impossible ones, byte pieces
- * incomplete, neither byte pieces nor unk, a score that is NaN), NOMEM. */
+ * unknown characters becomes one unk, which must be of that type. Errors: FORMAT (no pieces, duplicate or impossible
+ * ones, byte pieces incomplete, neither byte pieces nor unk, a score that is NaN), NOMEM. */
 bora_status bora_tokenizer_new(const bora_vocab *vocab, bora_tokenizer **ret_tokenizer, bora_error *err);
 /* From the bytes of a SentencePiece .model file. Errors: FORMAT (truncated, not a model), UNSUPPORTED (not BPE, a
  * normaliser other than identity), NOMEM. */
@@ -66,13 +68,13 @@ int32_t bora_tokenizer_control(const bora_tokenizer *tokenizer, const char *text
 /* Appends the ids of text (size bytes; invalid UTF-8 is taken as U+FFFD per bad byte, as SentencePiece does) without
  * BOS and EOS. Control and byte pieces are never produced from text that spells them. Linear times log in size,
  * some 60 bytes of memory per byte of text at most. ids is as before on failure.
- * Errors: NOMEM, LIMIT (size over 2 GiB). */
+ * Errors: NOMEM, LIMIT (size over BORA_TEXT_SIZE_MAX). */
 bora_status bora_tokenizer_encode(const bora_tokenizer *tokenizer, const char *text, size_t size, bora_tokens *ids,
                                   bora_error *err);
 
 /* Growing text; all zero is empty. */
 typedef struct bora_text {
-    char *bytes; /* [size], always zero-terminated once something was added */
+    char *bytes; /* [size], zero-terminated once a call has succeeded */
     size_t size, capacity;
 } bora_text;
 
@@ -85,8 +87,8 @@ void bora_text_release(bora_text *text);
  * a plain value: copying it forks the stream. */
 typedef struct bora_decoder {
     const bora_tokenizer *tokenizer;
-    bool at_start;        /* nothing but control tokens so far: one leading space will be dropped */
-    uint8_t pending[4];   /* bytes of a character that is not complete */
+    bool at_start;      /* nothing but control tokens so far: one leading space will be dropped */
+    uint8_t pending[4]; /* bytes of a character that is not complete */
     uint8_t n_pending;
 } bora_decoder;
 

@@ -4,12 +4,9 @@
 
 #include "model/tokenizer/tokenizer.h"
 
-#define BORA_PIECE_SIZE_MAX 1024u      /* bytes; bounds the work of one look-up */
-#define BORA_TEXT_SIZE_MAX ((size_t)1 << 30) /* bytes to encode; three times as many still fit 32 bits */
-
-#define BORA_SPACE_PIECE "\xe2\x96\x81" /* U+2581, how pieces spell a space */
+#define BORA_SPACE_PIECE      "\xe2\x96\x81" /* U+2581, how pieces spell a space */
 #define BORA_SPACE_PIECE_SIZE 3u
-#define BORA_REPLACEMENT "\xef\xbf\xbd" /* U+FFFD, for a byte that is no part of a character */
+#define BORA_REPLACEMENT      "\xef\xbf\xbd" /* U+FFFD, for a byte that is no part of a character */
 #define BORA_REPLACEMENT_SIZE 3u
 
 typedef struct bora_piece_slot {
@@ -59,8 +56,6 @@ bora_status bora_tokenizer_normalize(const bora_tokenizer *tokenizer, const char
  * there is none because the text, so far the beginning of one, ends. */
 size_t bora_utf8_char(const char *text, size_t size, bool *ret_partial);
 
-/* Room for size more bytes and the zero: appending that much cannot fail. */
-bora_status bora_text_reserve(bora_text *text, size_t size, bora_error *err);
 /* Makes *capacity at least n (doubling), of elements of the given size. */
 bora_status bora_list_grow(void **elements, size_t *capacity, size_t n, size_t element_size, bora_error *err);
 

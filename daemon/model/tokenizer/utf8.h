@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BORA_UTF8_MORE 0   /* a beginning that some further bytes would complete */
-#define BORA_UTF8_BAD (-1) /* the first byte is part of no character */
+#define BORA_UTF8_MORE        0    /* a beginning that some further bytes would complete */
+#define BORA_UTF8_BAD         (-1) /* the first byte is part of no character */
 
 #define BORA_UTF8_REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 

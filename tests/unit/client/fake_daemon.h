@@ -26,12 +26,16 @@ enum fake_mode {
 #define FAKE_PEERS_MAX      32
 #define FAKE_FRAME_SIZE_MAX 4096
 
+typedef struct fake_peer fake_peer;
+
 typedef struct fake_daemon {
     char directory[64], endpoint[96];
     enum fake_mode mode;
     void *zmq, *router, *control, *control_peer;
     pthread_t thread;
-    bool forgets_once; /* after the first greeting of a peer */
+    atomic_bool forgets_once; /* after the first greeting of a peer */
+    /* A test's own answers, asked first; false: not a request it knows. NULL: none. */
+    bool (*answers)(fake_peer *peer, uint64_t id, const bora_value *request);
     struct {
         char id[16];
         size_t id_size;
@@ -41,11 +45,11 @@ typedef struct fake_daemon {
     atomic_uint n_hellos, n_generates, n_cancels; /* read by the test when the daemon has answered */
 } fake_daemon;
 
-typedef struct fake_peer {
+struct fake_peer {
     fake_daemon *daemon;
     char id[64];
     size_t id_size;
-} fake_peer;
+};
 
 static inline void fake_send_bytes(fake_peer *peer, const void *bytes, size_t size)
 {
@@ -210,6 +214,8 @@ static inline bool fake_handle(fake_peer *peer, const bora_value *request)
         fake_hello(peer, id);
     } else if (!fake_knows(peer)) {
         fake_error(peer, id, "hello_required", "say hello first");
+    } else if (peer->daemon->answers && peer->daemon->answers(peer, id, request)) {
+        /* done */
     } else if (fake_is(verb, "generate")) {
         return fake_generate(peer, id, request);
     } else if (fake_is(verb, "cancel")) {
@@ -290,12 +296,14 @@ static inline void *fake_run(void *argument)
 }
 
 /* Starts at a path of its own, or where an earlier one was (directory not empty). */
-static inline fake_daemon *fake_start(enum fake_mode mode, const char *directory)
+static inline fake_daemon *fake_start_with(enum fake_mode mode, const char *directory,
+                                           bool (*answers)(fake_peer *, uint64_t, const bora_value *))
 {
     fake_daemon *daemon = calloc(1, sizeof *daemon);
     if (!daemon)
         return NULL;
     daemon->mode = mode;
+    daemon->answers = answers;
     (void)snprintf(daemon->directory, sizeof daemon->directory, "%s", directory ? directory : "/tmp/bora-test-XXXXXX");
     if (!directory && !mkdtemp(daemon->directory)) {
         free(daemon);
@@ -311,6 +319,11 @@ static inline fake_daemon *fake_start(enum fake_mode mode, const char *directory
         pthread_create(&daemon->thread, NULL, fake_run, daemon) != 0)
         abort();
     return daemon;
+}
+
+static inline fake_daemon *fake_start(enum fake_mode mode, const char *directory)
+{
+    return fake_start_with(mode, directory, NULL);
 }
 
 /* Ends it (also one that has vanished), and waits until its sockets are closed. */

@@ -609,6 +609,23 @@ static void test_daemon_vanishes_during_a_stream(void **state)
     assert_int_equal(r.error.status, BORA_CLIENT_E_LOST);
 }
 
+/* What had arrived before the loss is handed over: again and again, for it depends on who is faster. */
+static void test_nothing_is_lost_with_the_daemon(void **state)
+{
+    fixture *f = *state;
+    for (int i = 0; i < 30; i++) {
+        record r = {0};
+        assert_int_equal(generate(f->client, "vanish", &r, NULL), BORA_CLIENT_E_LOST);
+        assert_int_equal(r.n_tokens, 1);
+        fake_daemon *gone = f->daemon;
+        char directory[sizeof gone->directory];
+        (void)snprintf(directory, sizeof directory, "%s", gone->directory);
+        fake_stop(gone, true);
+        f->daemon = fake_start(FAKE_GOOD, directory);
+        assert_non_null(f->daemon);
+    }
+}
+
 static void test_loss_ends_every_open_request(void **state)
 {
     fixture *f = *state;
@@ -783,6 +800,7 @@ int main(void)
         WITH_DAEMON(test_blocking_call_beside_open_requests),
         WITH_DAEMON(test_daemon_vanishes_during_a_call),
         WITH_DAEMON(test_daemon_vanishes_during_a_stream),
+        WITH_DAEMON(test_nothing_is_lost_with_the_daemon),
         WITH_DAEMON(test_loss_ends_every_open_request),
         WITH_DAEMON(test_daemon_restarts),
         WITH_DAEMON(test_reconnecting_has_a_timeout_too),

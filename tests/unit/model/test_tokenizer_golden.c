@@ -42,7 +42,9 @@ static bora_tokenizer *tokenizer_load(const char *data, const char *path)
 static void golden_open(golden *g, const char *data, const char *model, const char *lines)
 {
     char *path = bora_format("%s/golden/tokenizer/%s", data, lines);
-    *g = (golden){.tokenizer = tokenizer_load(data, model), .lines = fopen(path, "r"), .line = bora_alloc(LINE_MAX_SIZE)};
+    *g = (golden){.tokenizer = tokenizer_load(data, model),
+                  .lines = fopen(path, "r"),
+                  .line = bora_alloc(LINE_MAX_SIZE)};
     if (!g->lines)
         fail_msg("%s", path);
     bora_free(path);
@@ -81,18 +83,17 @@ static void assert_ids(const golden *g, const bora_tokens *ids, const json_t *ex
     fail_msg(": these ids came for line %zu: %.200s", g->n, g->line);
 }
 
-static void check_encode(const char *model, const char *lines, size_t n_lines)
+static void check_encode(const char *data, const char *model, const char *lines, size_t n_lines)
 {
-    const char *data;
-    BORA_TEST_DATA_OR_SKIP(&data);
     golden g;
     golden_open(&g, data, model, lines);
     bora_error err = {{0}};
     for (json_t *object; (object = golden_next(&g)); json_decref(object)) {
         const json_t *text = json_object_get(object, "text");
         bora_tokens ids = {0};
-        assert_int_equal(
-            bora_tokenizer_encode(g.tokenizer, json_string_value(text), json_string_length(text), &ids, &err), BORA_OK);
+        assert_int_equal(bora_tokenizer_encode(g.tokenizer, json_string_value(text), json_string_length(text), &ids,
+                                               &err),
+                         BORA_OK);
         assert_ids(&g, &ids, json_object_get(object, "ids"));
         bora_tokens_release(&ids);
     }
@@ -107,10 +108,8 @@ static void assert_chunk(const golden *g, const bora_text *text, size_t from, co
         fail_msg("line %zu: chunk '%s' instead of '%s'", g->n, text->bytes + from, json_string_value(expected));
 }
 
-static void check_decode(const char *model, const char *lines, size_t n_lines)
+static void check_decode(const char *data, const char *model, const char *lines, size_t n_lines)
 {
-    const char *data;
-    BORA_TEST_DATA_OR_SKIP(&data);
     golden g;
     golden_open(&g, data, model, lines);
     bora_error err = {{0}};
@@ -143,50 +142,62 @@ static void check_decode(const char *model, const char *lines, size_t n_lines)
 static void test_encode_v1(void **state)
 {
     (void)state;
-    check_encode("tokenizers/tokenizer.model.v1", "encode_v1.jsonl", 471);
+    const char *data;
+    BORA_TEST_DATA_OR_SKIP(&data);
+    check_encode(data, "tokenizers/tokenizer.model.v1", "encode_v1.jsonl", 471);
 }
 
 static void test_encode_v3(void **state)
 {
     (void)state;
-    check_encode("tokenizers/tokenizer.model.v3", "encode_v3.jsonl", 471);
+    const char *data;
+    BORA_TEST_DATA_OR_SKIP(&data);
+    check_encode(data, "tokenizers/tokenizer.model.v3", "encode_v3.jsonl", 471);
 }
 
 static void test_encode_v7(void **state)
 {
     (void)state;
-    check_encode("tokenizers/tokenizer.model.v7", "encode_v7.jsonl", 471);
+    const char *data;
+    BORA_TEST_DATA_OR_SKIP(&data);
+    check_encode(data, "tokenizers/tokenizer.model.v7", "encode_v7.jsonl", 471);
 }
 
 static void test_encode_tok512(void **state)
 {
     (void)state;
-    check_encode("models/stories260K/tokenizer.model", "encode_tok512.jsonl", 156);
+    const char *data;
+    BORA_TEST_DATA_OR_SKIP(&data);
+    check_encode(data, "models/stories260K/tokenizer.model", "encode_tok512.jsonl", 156);
 }
 
 static void test_decode_v1(void **state)
 {
     (void)state;
-    check_decode("tokenizers/tokenizer.model.v1", "decode_v1.jsonl", 202);
+    const char *data;
+    BORA_TEST_DATA_OR_SKIP(&data);
+    check_decode(data, "tokenizers/tokenizer.model.v1", "decode_v1.jsonl", 202);
 }
 
 static void test_decode_v3(void **state)
 {
     (void)state;
-    check_decode("tokenizers/tokenizer.model.v3", "decode_v3.jsonl", 202);
+    const char *data;
+    BORA_TEST_DATA_OR_SKIP(&data);
+    check_decode(data, "tokenizers/tokenizer.model.v3", "decode_v3.jsonl", 202);
 }
 
 static void test_decode_v7(void **state)
 {
     (void)state;
-    check_decode("tokenizers/tokenizer.model.v7", "decode_v7.jsonl", 202);
+    const char *data;
+    BORA_TEST_DATA_OR_SKIP(&data);
+    check_decode(data, "tokenizers/tokenizer.model.v7", "decode_v7.jsonl", 202);
 }
 
 /* What tokenizers/info.json says of each file, in numbers. */
-static void check_vocabulary(const char *model, size_t n_pieces, size_t n_control, size_t n_user)
+static void check_vocabulary(const char *data, const char *model, size_t n_pieces, size_t n_control, size_t n_user)
 {
-    const char *data;
-    BORA_TEST_DATA_OR_SKIP(&data);
     bora_tokenizer *tokenizer = tokenizer_load(data, model);
     size_t n_types[7] = {0};
     assert_int_equal(bora_tokenizer_n_pieces(tokenizer), n_pieces);
@@ -207,17 +218,19 @@ static void check_vocabulary(const char *model, size_t n_pieces, size_t n_contro
 static void test_vocabulary(void **state)
 {
     (void)state;
-    check_vocabulary("tokenizers/tokenizer.model.v1", 32000, 2, 0);
-    check_vocabulary("tokenizers/tokenizer.model.v3", 32768, 750, 20);
-    check_vocabulary("tokenizers/tokenizer.model.v7", 32768, 748, 22);
+    const char *data;
+    BORA_TEST_DATA_OR_SKIP(&data);
+    check_vocabulary(data, "tokenizers/tokenizer.model.v1", 32000, 2, 0);
+    check_vocabulary(data, "tokenizers/tokenizer.model.v3", 32768, 750, 20);
+    check_vocabulary(data, "tokenizers/tokenizer.model.v7", 32768, 748, 22);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_encode_v1),  cmocka_unit_test(test_encode_v3),     cmocka_unit_test(test_encode_v7),
+        cmocka_unit_test(test_encode_v1),     cmocka_unit_test(test_encode_v3),  cmocka_unit_test(test_encode_v7),
         cmocka_unit_test(test_encode_tok512), cmocka_unit_test(test_decode_v1),  cmocka_unit_test(test_decode_v3),
-        cmocka_unit_test(test_decode_v7),  cmocka_unit_test(test_vocabulary),
+        cmocka_unit_test(test_decode_v7),     cmocka_unit_test(test_vocabulary),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -178,6 +178,23 @@ static void test_nil_counts_as_absent_and_the_first_of_two_keys_counts(void **st
     bora_frame_free(frame);
 }
 
+static void test_empty_texts_have_bytes_too(void **state)
+{
+    (void)state;
+    const unsigned char bytes[] = {0x81, 0xa0, 0xa0};
+    bora_frame *frame = parse(bytes, sizeof bytes);
+    const bora_value *value = bora_value_get(bora_frame_root(frame), "");
+    const char *text = NULL;
+    size_t size = 99;
+    assert_true(bora_value_text(value, &text, &size));
+    assert_non_null(text);
+    assert_int_equal(size, 0);
+    char *copy = bora_value_dup(value);
+    assert_string_equal(copy, "");
+    free(copy);
+    bora_frame_free(frame);
+}
+
 static void test_every_truncation_is_refused(void **state)
 {
     (void)state;
@@ -426,6 +443,7 @@ int main(void)
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_null_value_has_no_type),
         cmocka_unit_test(test_nil_counts_as_absent_and_the_first_of_two_keys_counts),
+        cmocka_unit_test(test_empty_texts_have_bytes_too),
         cmocka_unit_test(test_every_truncation_is_refused),
         cmocka_unit_test(test_trailing_bytes_are_refused),
         cmocka_unit_test(test_only_a_map_is_a_frame),

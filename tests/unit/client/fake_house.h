@@ -1,0 +1,252 @@
+/* Answers of a fake daemon that has a model, plugins and sessions, for the tests of the command line. A chat turn's
+ * text says what is to happen; a raw completion is answered with what was asked for. */
+#ifndef BORA_TESTS_UNIT_CLIENT_FAKE_HOUSE_H
+#define BORA_TESTS_UNIT_CLIENT_FAKE_HOUSE_H
+
+#include <inttypes.h>
+
+#include "fake_daemon.h"
+
+static inline void house_session(bora_pack *pack, const char *name, uint64_t n_tokens, bool is_current)
+{
+    bora_pack_string(pack, "session_id", "0123456789abcdef0123456789abcdef");
+    bora_pack_string(pack, "name", name);
+    bora_pack_string(pack, "model", "f00d");
+    bora_pack_string(pack, "model_name", is_current ? "tiny" : "other");
+    bora_pack_bool(pack, "current_model", is_current);
+    bora_pack_uint(pack, "created", 1700000000000);
+    bora_pack_uint(pack, "updated", 1700000600000);
+    bora_pack_uint(pack, "n_tokens", n_tokens);
+    bora_pack_uint(pack, "n_messages", 4);
+}
+
+static inline void house_message(bora_pack *pack, const char *role, const char *text, const char *state)
+{
+    bora_pack_map(pack, NULL);
+    bora_pack_uint(pack, "turn", 0);
+    bora_pack_string(pack, "role", role);
+    bora_pack_string(pack, "text", text);
+    bora_pack_string(pack, "state", state);
+    bora_pack_end(pack);
+}
+
+static inline void house_plugin(bora_pack *pack, const char *kind, const char *name, bool is_used)
+{
+    bora_pack_map(pack, NULL);
+    bora_pack_string(pack, "kind", kind);
+    bora_pack_string(pack, "name", name);
+    bora_pack_string(pack, "version", "1.0");
+    bora_pack_string(pack, "path", "/lib/x.so");
+    bora_pack_bool(pack, "batch_invariant", is_used);
+    bora_pack_bool(pack, "in_use", is_used);
+    bora_pack_end(pack);
+}
+
+static inline void house_accepted(fake_peer *peer, uint64_t id, bool in_session, uint64_t n_history, uint64_t n_rerun)
+{
+    bora_pack pack;
+    fake_begin(&pack, id, "accepted");
+    if (in_session) {
+        bora_pack_string(&pack, "session", "work");
+        bora_pack_string(&pack, "session_id", "0123456789abcdef0123456789abcdef");
+    }
+    bora_pack_uint(&pack, "n_history", n_history);
+    bora_pack_uint(&pack, "n_cached", n_history - n_rerun);
+    bora_pack_uint(&pack, "n_rerun", n_rerun);
+    bora_pack_uint(&pack, "n_prompt", 7);
+    bora_pack_uint(&pack, "seed", UINT64_MAX);
+    fake_end(peer, &pack);
+}
+
+static inline void house_text(fake_peer *peer, uint64_t id, const char *text)
+{
+    bora_pack pack;
+    fake_begin(&pack, id, "token");
+    bora_pack_uint(&pack, "index", 0);
+    bora_pack_int(&pack, "token", 5);
+    bora_pack_string(&pack, "text", text);
+    bora_pack_float(&pack, "logprob", -0.25);
+    fake_end(peer, &pack);
+}
+
+static inline void house_done(fake_peer *peer, uint64_t id, const char *reason, bool is_stored)
+{
+    bora_pack pack;
+    fake_begin(&pack, id, "done");
+    bora_pack_string(&pack, "reason", reason);
+    bora_pack_string(&pack, "text", "");
+    bora_pack_uint(&pack, "n_generated", 2);
+    bora_pack_float(&pack, "decode_ms", 500.1);
+    bora_pack_bool(&pack, "stored", is_stored);
+    fake_end(peer, &pack);
+}
+
+/* What a raw completion asked for, as its text: key=value in the order in which it came. */
+static inline void house_describe(fake_peer *peer, uint64_t id, const bora_value *request)
+{
+    char text[2048] = "";
+    for (uint32_t i = 0; i < bora_value_count(request); i++) {
+        const bora_value *value = bora_value_at(request, i);
+        char *key = bora_value_dup(bora_value_key(request, i)), *string = bora_value_dup(value);
+        double number = 0;
+        bool flag = false;
+        size_t at = strlen(text), room = sizeof text - at;
+        if (!key || strcmp(key, "id") == 0 || strcmp(key, "verb") == 0)
+            ;
+        else if (string)
+            (void)snprintf(text + at, room, "%s=%s ", key, string);
+        else if (bora_value_bool(value, &flag))
+            (void)snprintf(text + at, room, "%s=%s ", key, flag ? "true" : "false");
+        else if (bora_value_float(value, &number))
+            (void)snprintf(text + at, room, "%s=%.17g ", key, number);
+        else {
+            (void)snprintf(text + at, room, "%s=[", key);
+            for (uint32_t j = 0; j < bora_value_count(value); j++) {
+                int64_t item_key = 0;
+                double item = 0;
+                char *item_text = bora_value_dup(bora_value_at(value, j));
+                at = strlen(text);
+                if (bora_value_int(bora_value_key(value, j), &item_key))
+                    at += (size_t)snprintf(text + at, sizeof text - at, "%" PRId64 ":", item_key);
+                if (bora_value_float(bora_value_at(value, j), &item))
+                    (void)snprintf(text + at, sizeof text - at, "%g,", item);
+                else
+                    (void)snprintf(text + at, sizeof text - at, "%s,", item_text ? item_text : "?");
+                free(item_text);
+            }
+            at = strlen(text);
+            (void)snprintf(text + at, sizeof text - at, "] ");
+        }
+        free(key);
+        free(string);
+    }
+    house_accepted(peer, id, false, 0, 0);
+    house_text(peer, id, text);
+    house_done(peer, id, "stop", false);
+}
+
+static inline bool house_generate(fake_peer *peer, uint64_t id, const bora_value *request)
+{
+    const bora_value *text = bora_value_get(request, "text");
+    bool in_session = bora_value_get(request, "session") != NULL;
+    if (!text) {
+        house_describe(peer, id, request);
+    } else if (fake_is(text, "hello")) {
+        house_accepted(peer, id, in_session, in_session ? 1234 : 0, 0);
+        house_text(peer, id, "Hi ");
+        house_text(peer, id, "there.");
+        house_done(peer, id, "stop", true);
+    } else if (fake_is(text, "hello\n\nfrom the pipe\n") || fake_is(text, "two\nlines") || fake_is(text, "/slash")) {
+        house_accepted(peer, id, in_session, 0, 0);
+        house_text(peer, id, "I have read all of it.\n");
+        house_done(peer, id, "stop", true);
+    } else if (fake_is(text, "partly")) {
+        house_accepted(peer, id, in_session, 1000, 600);
+        house_text(peer, id, "ok");
+        house_done(peer, id, "context", false);
+    } else if (fake_is(text, "hostile")) {
+        house_accepted(peer, id, in_session, 0, 0);
+        house_text(peer, id,
+                   "a\033[31mb\xc2\x9b"
+                   "c\xe2\x80\xae"
+                   "d\te\nend");
+        house_done(peer, id, "stop", true);
+    } else if (fake_is(text, "shut down")) {
+        house_accepted(peer, id, in_session, 0, 0);
+        house_text(peer, id, "half an ans");
+        house_done(peer, id, "shutdown", true);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static inline bool house_answers(fake_peer *peer, uint64_t id, const bora_value *request)
+{
+    const bora_value *verb = bora_value_get(request, "verb");
+    const bora_value *session = bora_value_get(request, "session");
+    bora_pack pack;
+    if (fake_is(verb, "generate"))
+        return house_generate(peer, id, request);
+    if (fake_is(verb, "session.show") && !fake_is(session, "work"))
+        return false; /* not found */
+    if (fake_is(verb, "session.delete") && !fake_is(session, "work")) {
+        fake_error(peer, id, "not_found", "there is no session 'gone'");
+        return true;
+    }
+    fake_begin(&pack, id, "result");
+    if (fake_is(verb, "session.list")) {
+        bora_pack_array(&pack, "sessions");
+        bora_pack_map(&pack, NULL);
+        house_session(&pack, "work", 1234, true);
+        bora_pack_end(&pack);
+        bora_pack_map(&pack, NULL);
+        house_session(&pack, "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e", 7, false);
+        bora_pack_end(&pack);
+        bora_pack_end(&pack);
+    } else if (fake_is(verb, "session.show")) {
+        house_session(&pack, "work", 1234, true);
+        bora_pack_string(&pack, "system", "Be brief.");
+        bora_pack_array(&pack, "messages");
+        house_message(&pack, "user", "two\nlines", "whole");
+        house_message(&pack, "assistant", "half an ans", "interrupted");
+        bora_pack_end(&pack);
+    } else if (fake_is(verb, "session.create")) {
+        bora_pack_string(&pack, "session_id", "0123456789abcdef0123456789abcdef");
+        bora_pack_string(&pack, "name", "made-up");
+    } else if (fake_is(verb, "status")) {
+        bora_pack_string(&pack, "version", "9.8.7");
+        bora_pack_uint(&pack, "pid", 77);
+        bora_pack_uint(&pack, "uptime_ms", 3723000);
+        bora_pack_string(&pack, "state", "ready");
+        bora_pack_string(&pack, "model", "tiny");
+        bora_pack_uint(&pack, "kv_bytes", 1572864);
+        bora_pack_uint(&pack, "n_prompt_tokens", 1234567);
+        bora_pack_uint(&pack, "n_threads", 1);
+        bora_pack_uint(&pack, "n_stages", 2);
+        bora_pack_array(&pack, "sessions");
+        bora_pack_map(&pack, NULL);
+        bora_pack_string(&pack, "name", "work");
+        bora_pack_uint(&pack, "n_tokens", 1234);
+        bora_pack_uint(&pack, "kv_bytes", 2048);
+        bora_pack_bool(&pack, "running", true);
+        bora_pack_end(&pack);
+        bora_pack_end(&pack);
+    } else if (fake_is(verb, "model")) {
+        bora_pack_string(&pack, "name", "tiny");
+        bora_pack_uint(&pack, "n_parameters", 46702792704);
+        bora_pack_uint(&pack, "n_active_parameters", 12879925248);
+        bora_pack_uint(&pack, "n_experts", 8);
+        bora_pack_uint(&pack, "n_experts_per_tok", 2);
+        bora_pack_float(&pack, "rope_theta", 1000000);
+        bora_pack_array(&pack, "windows");
+        for (int i = 0; i < 6; i++)
+            bora_pack_uint(&pack, NULL, i % 3 == 0 ? 0 : 4096);
+        bora_pack_end(&pack);
+    } else if (fake_is(verb, "plugin.list")) {
+        bora_pack_array(&pack, "plugins");
+        house_plugin(&pack, "attention", "reference", true);
+        house_plugin(&pack, "expert", "blas", false);
+        bora_pack_end(&pack);
+    } else if (fake_is(verb, "tokenize")) {
+        bora_pack_array(&pack, "tokens");
+        bora_pack_int(&pack, NULL, 1);
+        bora_pack_int(&pack, NULL, 2345);
+        bora_pack_end(&pack);
+        bora_pack_array(&pack, "pieces");
+        bora_pack_string(&pack, NULL, "<s>");
+        bora_pack_string(&pack, NULL, " hel\n");
+        bora_pack_end(&pack);
+    } else if (fake_is(verb, "detokenize")) {
+        char text[64];
+        (void)snprintf(text, sizeof text, "%" PRIu32 " tokens", bora_value_count(bora_value_get(request, "tokens")));
+        bora_pack_string(&pack, "text", text);
+    } else {
+        bora_pack_release(&pack);
+        return false;
+    }
+    fake_end(peer, &pack);
+    return true;
+}
+
+#endif
