@@ -9,8 +9,8 @@
  *                                        done ──▶ commit (store) ──▶ handler: DONE
  *
  * A turn's DONE reaches the handler after its transaction is on disk. If it cannot be stored, the handler gets ERROR,
- * and the session in memory is dropped: it stands as it was before the turn. (A session deleted while it answers: DONE, cancelled,
- * not stored; then the delete is answered.) */
+ * and the session in memory is dropped: it stands as it was before the turn. (A session deleted while it answers: DONE,
+ * cancelled, not stored; then the delete is answered.) */
 #ifndef BORA_SESSION_SESSION_H
 #define BORA_SESSION_SESSION_H
 
@@ -116,8 +116,8 @@ bora_status bora_sessions_delete(bora_sessions *sessions, const char *owner, con
 /* The engine's events, in order. Takes ownership. */
 void bora_sessions_on_event(bora_sessions *sessions, bora_event *event);
 
-/* No new work is taken (CLOSED); what runs will end with reason shutdown and be stored, what has given no token yet ends
- * with ERROR, CLOSED. Stops the scheduler. */
+/* No new work is taken (CLOSED); what runs will end with reason shutdown and be stored, what has given no token yet
+ * ends with ERROR, CLOSED. Stops the scheduler. */
 void bora_sessions_stop(bora_sessions *sessions);
 /* Generations (loads and commits included) and other requests that have not had their last reply. */
 uint32_t bora_sessions_n_open(const bora_sessions *sessions);
