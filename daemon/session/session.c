@@ -23,7 +23,6 @@ bora_status bora_sessions_new(const bora_model *model, bora_pipeline *pipeline, 
     if (!sessions)
         return bora_fail(err, BORA_E_NOMEM, "sessions");
     sessions->model = model;
-    sessions->pipeline = pipeline;
     sessions->scheduler = scheduler;
     sessions->store = store;
     sessions->options = *options;

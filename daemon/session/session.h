@@ -9,7 +9,8 @@
  *                                        done ──▶ commit (store) ──▶ handler: DONE
  *
  * A turn's DONE reaches the handler after its transaction is on disk. If it cannot be stored, the handler gets ERROR,
- * and the session in memory is dropped: it stands as it was before the turn. */
+ * and the session in memory is dropped: it stands as it was before the turn. (A session deleted while it answers: DONE,
+ * cancelled, not stored; then the delete is answered.) */
 #ifndef BORA_SESSION_SESSION_H
 #define BORA_SESSION_SESSION_H
 
@@ -29,8 +30,8 @@ typedef struct bora_sessions_options {
 bora_status bora_sessions_new(const bora_model *model, bora_pipeline *pipeline, bora_scheduler *scheduler,
                               bora_store *store, const bora_sessions_options *options, const bora_log *log,
                               bora_sessions **ret_sessions, bora_error *err);
-/* After scheduler and store are closed and both mailboxes emptied. Handlers still open are not called. NULL is a no-op.
- */
+/* The order at the end: stop; serve both mailboxes until n_open is 0; free the scheduler, close the store, empty the
+ * mailboxes; free. Cut short, handlers still open are not called. NULL is a no-op. */
 void bora_sessions_free(bora_sessions *sessions);
 
 /* ---- what a request gets back -------------------------------------------------------------------------- */
@@ -115,9 +116,10 @@ bora_status bora_sessions_delete(bora_sessions *sessions, const char *owner, con
 /* The engine's events, in order. Takes ownership. */
 void bora_sessions_on_event(bora_sessions *sessions, bora_event *event);
 
-/* No new work is taken; what runs will end with reason shutdown and be stored. */
+/* No new work is taken (CLOSED); what runs will end with reason shutdown and be stored, what has given no token yet
+ * ends with ERROR, CLOSED. Stops the scheduler. */
 void bora_sessions_stop(bora_sessions *sessions);
-/* Generations, loads and commits that are not finished. */
+/* Generations (loads and commits included) and other requests that have not had their last reply. */
 uint32_t bora_sessions_n_open(const bora_sessions *sessions);
 
 /* The owner's sessions in memory, for status; valid during the call of fn. */

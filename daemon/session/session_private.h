@@ -89,7 +89,6 @@ struct bora_verb {
 
 struct bora_sessions {
     const bora_model *model;
-    bora_pipeline *pipeline;
     bora_scheduler *scheduler;
     bora_store *store;
     bora_sessions_options options;

@@ -320,13 +320,13 @@ static void test_together_as_alone(void **state)
     static const char *const prompts[] = {"Once", "The dog", "What is your name? My name is", "a b c d e f g h", "I"};
     record *alone[5], *together[5];
     for (size_t i = 0; i < 5; i++)
-        alone[i] = run(f, generation_of(f, i == 4 ? story() : prompts[i], 30));
+        alone[i] = run(f, generation_of(f, i == 4 ? story() : prompts[i], 12));
     for (size_t i = 0; i < 5; i++)
-        together[i] = submit(f, generation_of(f, i == 4 ? story() : prompts[i], 30));
+        together[i] = submit(f, generation_of(f, i == 4 ? story() : prompts[i], 12));
     for (size_t i = 0; i < 5; i++) {
         await(f, together[i]);
         ended(together[i], BORA_REASON_LENGTH);
-        same(alone[i], together[i], 30);
+        same(alone[i], together[i], 12);
     }
 }
 
