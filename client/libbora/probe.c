@@ -27,6 +27,21 @@ bora_client_status bora_client_fail_no_daemon(bora_client_error *err, const char
                             endpoint);
 }
 
+/* The last of the default places: in /tmp everybody may have made the folder first. */
+static bool is_fallback(const char *path)
+{
+    char folder[64];
+    int size = snprintf(folder, sizeof folder, "/tmp/bora-%lu/", (unsigned long)getuid());
+    return strncmp(path, folder, (size_t)size) == 0;
+}
+
+static bool listener_is_foreign(int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || (peer.uid != geteuid() && peer.uid != 0);
+}
+
 bora_client_status bora_client_probe(const char *endpoint, bora_client_error *err)
 {
     const char *path = bora_endpoint_path(endpoint);
@@ -47,7 +62,11 @@ bora_client_status bora_client_probe(const char *endpoint, bora_client_error *er
     if (fd < 0)
         return bora_client_fail(err, BORA_CLIENT_E_IO, "cannot make a socket: %s", strerror(errno));
     int failure = connect(fd, (const struct sockaddr *)&address, address_size) == 0 ? 0 : errno;
+    bool is_foreign = failure == 0 && is_fallback(path) && listener_is_foreign(fd);
     (void)close(fd); /* it was only a knock */
+    if (is_foreign)
+        return bora_client_fail(err, BORA_CLIENT_E_IO, "%s belongs to another user: not saying anything to it",
+                                endpoint);
     switch (failure) {
     case 0:
     case EAGAIN: /* somebody listens and is busy */

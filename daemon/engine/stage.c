@@ -105,29 +105,6 @@ static bora_status make_buffers(bora_stage *stage, bora_error *err)
     return BORA_OK;
 }
 
-/* Its path; its name when it is linked in. */
-static const char *plugin_label(const bora_plugin_library *library)
-{
-    const char *path = bora_plugin_path(library);
-    return *path ? path : bora_plugin_name(library);
-}
-
-/* After create (st): what went wrong, with the plugin's name; or an option that it has not asked for. */
-static bora_status created(const bora_stage *stage, uint32_t kind, bora_status st, bora_error *err)
-{
-    if (st != BORA_OK && err) {
-        bora_error why = *err;
-        return bora_fail(err, st, "plugin '%s': %.400s", plugin_label(stage->options.libraries[kind]), why.message);
-    }
-    if (st != BORA_OK)
-        return st;
-    const char *key = bora_plugin_host_unknown_option(stage->hosts[kind]);
-    if (key)
-        return bora_fail(err, BORA_E_INVAL, "unknown option '%s' for plugin %s/%s", key, bora_plugin_kind_name(kind),
-                         bora_plugin_name(stage->options.libraries[kind]));
-    return BORA_OK;
-}
-
 static bora_status make_cache(bora_stage *stage, bora_error *err)
 {
     const bora_hparams *hp = stage->hparams;
@@ -148,7 +125,7 @@ static bora_status make_cache(bora_stage *stage, bora_error *err)
     stage->cache_ops = bora_plugin_cache_ops(stage->options.libraries[BORA_PLUGIN_CACHE]);
     bora_status st =
         stage->cache_ops->create(bora_plugin_host_table(stage->hosts[BORA_PLUGIN_CACHE]), &shape, &stage->cache, err);
-    return created(stage, BORA_PLUGIN_CACHE, st, err);
+    return bora_plugin_created(stage->options.libraries[BORA_PLUGIN_CACHE], stage->hosts[BORA_PLUGIN_CACHE], st, err);
 }
 
 static bora_status make_attention(bora_stage *stage, bora_error *err)
@@ -165,7 +142,8 @@ static bora_status make_attention(bora_stage *stage, bora_error *err)
     stage->attention_ops = bora_plugin_attention_ops(stage->options.libraries[BORA_PLUGIN_ATTENTION]);
     bora_status st = stage->attention_ops->create(bora_plugin_host_table(stage->hosts[BORA_PLUGIN_ATTENTION]), &shape,
                                                   &stage->attention, err);
-    return created(stage, BORA_PLUGIN_ATTENTION, st, err);
+    return bora_plugin_created(stage->options.libraries[BORA_PLUGIN_ATTENTION], stage->hosts[BORA_PLUGIN_ATTENTION], st,
+                               err);
 }
 
 static bora_status make_expert(bora_stage *stage, bora_error *err)
@@ -188,7 +166,7 @@ static bora_status make_expert(bora_stage *stage, bora_error *err)
         bora_expert_weights weights = {.w1 = layer->w1, .w2 = layer->w2, .w3 = layer->w3};
         st = stage->expert_ops->prepare(stage->expert, l, &weights, err);
     }
-    return created(stage, BORA_PLUGIN_EXPERT, st, err);
+    return bora_plugin_created(stage->options.libraries[BORA_PLUGIN_EXPERT], stage->hosts[BORA_PLUGIN_EXPERT], st, err);
 }
 
 static void stage_freep(bora_stage **stage)

@@ -127,11 +127,9 @@ bora_status bora_stages_new(bora_pipeline *pipeline, bora_stages **ret_stages, b
     };
     stages->ops = bora_plugin_link_ops(library);
     st = stages->ops->create(bora_plugin_host_table(stages->host), &shape, &stages->link, err);
+    st = bora_plugin_created(library, stages->host, st, err);
     if (st != BORA_OK)
         return st;
-    const char *key = bora_plugin_host_unknown_option(stages->host);
-    if (key)
-        return bora_fail(err, BORA_E_INVAL, "unknown option '%s' for plugin link/%s", key, bora_plugin_name(library));
     for (uint32_t s = 0; s < n_stages; s++) {
         stage_thread *thread = &stages->threads[s];
         *thread = (stage_thread){.owner = stages, .index = s};

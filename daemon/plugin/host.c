@@ -161,3 +161,20 @@ const char *bora_plugin_host_unknown_option(const bora_plugin_host *host)
             return host->options[i].key;
     return NULL;
 }
+
+bora_status bora_plugin_created(const bora_plugin_library *library, const bora_plugin_host *host, bora_status st,
+                                bora_error *err)
+{
+    const char *path = bora_plugin_path(library), *name = bora_plugin_name(library);
+    if (st != BORA_OK && err) {
+        bora_error why = *err;
+        return bora_fail(err, st, "plugin '%s': %.400s", *path ? path : name, why.message);
+    }
+    if (st != BORA_OK)
+        return st;
+    const char *key = bora_plugin_host_unknown_option(host);
+    if (key)
+        return bora_fail(err, BORA_E_INVAL, "unknown option '%s' for plugin %s/%s", key,
+                         bora_plugin_kind_name(bora_plugin_kind(library)), name);
+    return BORA_OK;
+}

@@ -11,10 +11,13 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #include <bora/client.h>
 
+#include "support/skip.h"
 #include "fake_daemon.h"
 
 typedef struct fixture {
@@ -233,6 +236,50 @@ static void test_a_socket_nobody_listens_on(void **state)
     (void)unlink(address.sun_path);
     (void)rmdir(directory);
     assert_int_equal(status, BORA_CLIENT_E_NO_DAEMON);
+}
+
+#define VICTIM   61234u
+#define SQUATTER 61235u
+
+/* Runs as VICTIM: the exit code tells what came of it. */
+static int knock_at_squatter(const char *path)
+{
+    bora_client_error err = {0};
+    bora_client *client = NULL;
+    if (setuid(VICTIM) != 0)
+        return 2;
+    return open_client(path, 0, &client, &err) == BORA_CLIENT_E_IO && strstr(err.message, "another user") ? 0 : 1;
+}
+
+/* Somebody else may have made /tmp/bora-UID first: nothing is said to who listens there. */
+static void test_a_squatter_in_tmp(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        BORA_SKIP("only root can be two users");
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char folder[64];
+    (void)snprintf(folder, sizeof folder, "/tmp/bora-%u", VICTIM);
+    (void)snprintf(address.sun_path, sizeof address.sun_path, "%s/bora.sock", folder);
+    (void)unlink(address.sun_path);
+    (void)rmdir(folder);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(mkdir(folder, 0755), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(chmod(address.sun_path, 0666), 0);
+    assert_int_equal(seteuid(SQUATTER), 0);
+    assert_int_equal(listen(fd, 4), 0); /* the kernel notes who listens */
+    assert_int_equal(seteuid(0), 0);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(knock_at_squatter(address.sun_path));
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    (void)close(fd);
+    (void)unlink(address.sun_path);
+    (void)rmdir(folder);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 static unsigned count_descriptors(void)
@@ -779,6 +826,7 @@ int main(void)
         BARE(test_bad_greetings),
         BARE(test_nobody_there),
         BARE(test_a_socket_nobody_listens_on),
+        BARE(test_a_squatter_in_tmp),
         WITH_DAEMON(test_descriptors_are_given_back),
         BARE(test_endpoint_default),
         WITH_DAEMON(test_result),

@@ -230,6 +230,7 @@ static void resume(void **state, float temperature)
     void *other = NULL;
     assert_int_equal(setup(&other), 0);
     world *v = other;
+    unsigned n_struck = 0;
     for (size_t i = 0; i < 12; i++) {
         bora_generate_request request = turn_of(i, temperature);
         if (i % 3 != 2) { /* killed in the middle: of the answer, or of the prompt */
@@ -242,6 +243,10 @@ static void resume(void **state, float temperature)
             world_kill(v);
             assert_int_equal(lost->n_ends, 0);
             world_open(v);
+            /* A short answer may have been whole, and its turn on the way to the disk, before the kill. */
+            if (show(v, ALICE, "talk")->n_messages > 2 * i)
+                continue;
+            n_struck++;
         }
         client *c = ask(v, &request);
         done_ok(c, 0);
@@ -251,6 +256,7 @@ static void resume(void **state, float temperature)
         if (i % 2)
             reopen(v);
     }
+    assert_true(n_struck >= 4);
     client *resumed = show(v, ALICE, "talk");
     assert_int_equal(resumed->n_messages, 24);
     assert_int_equal(resumed->n_shown, live->n_shown);
