@@ -257,7 +257,8 @@ static bora_status check_lines(const char *name, const char *text, bora_error *e
         if (indent > 0 && indent < size && line[indent] != ';' && line[indent] != '#')
             return bora_fail(err, BORA_E_INVAL, "%s:%d: a line must not begin with a space", name, number);
         bool is_comment = line[0] == ';' || line[0] == '#';
-        bool is_line = line[0] == '[' ? memchr(line, ']', size) != NULL : strcspn(line, "=:") < size;
+        bool is_line =
+            line[0] == '[' ? memchr(line, ']', size) != NULL : memchr(line, '=', size) || memchr(line, ':', size);
         if (indent == 0 && size > 0 && !is_comment && !is_line)
             return bora_fail(err, BORA_E_INVAL, "%s:%d: neither [section] nor key = value", name, number);
         line += size + (line[size] == '\n');

@@ -169,6 +169,7 @@ static const char *read_one(bora_line *line, size_t *ret_size)
 {
     if (line->edit) {
         int n = 0;
+        (void)el_set(line->edit, EL_PREP_TERM, 1); /* before the prompt: what is typed at it must not be echoed twice */
         const char *text = el_gets(line->edit, &n);
         *ret_size = text && n > 0 ? (size_t)n : 0;
         return n > 0 ? text : NULL;

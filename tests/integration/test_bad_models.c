@@ -85,8 +85,7 @@ static void accept_model(const char *path)
     spawn_expect(inspect, NULL, 0, "");
 }
 
-/* ---- GGUF: bytes
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- GGUF: bytes ---- */
 
 static uint8_t *good_gguf(size_t *ret_size)
 {
@@ -190,8 +189,7 @@ static void test_gguf_random_damage(void **state)
     free(good);
 }
 
-/* ---- GGUF: contents
- * --------------------------------------------------------------------------------------------------- */
+/* ---- GGUF: contents ---- */
 
 typedef struct content_case {
     const char *name;
@@ -375,8 +373,7 @@ static void test_gguf_contents(void **state)
     }
 }
 
-/* ---- Mistral's folder
- * ------------------------------------------------------------------------------------------------- */
+/* ---- Mistral's folder ---- */
 
 static unsigned char *of_test_model(const char *name, size_t *ret_size)
 {

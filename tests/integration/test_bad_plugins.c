@@ -8,8 +8,7 @@
 
 static bora_temp_folder folder;
 
-/* ---- building
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- building ---- */
 
 /* The example, with what is wrong put in by the preprocessor. */
 static const struct {
@@ -109,8 +108,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- the tests
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the tests ---- */
 
 /* borad --check with one plugin and one setting (which may be NULL). */
 static void check(const char *kind, const char *plugin, const char *setting, int code, const char *text)

@@ -201,8 +201,7 @@ static void test_does_not_read(void **state)
     witness_check(&witness_);
 }
 
-/* ---- many
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- many ---- */
 
 static size_t count_descriptors(pid_t pid)
 {
@@ -274,8 +273,7 @@ static void test_too_many(void **state)
     witness_check(&witness_);
 }
 
-/* ---- daemons and their sockets
- * -------------------------------------------------------------------------------------------- */
+/* ---- daemons and their sockets ---- */
 
 static void test_two_daemons(void **state)
 {

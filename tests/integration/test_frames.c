@@ -365,8 +365,7 @@ static void test_before_hello(void **state)
     witness_check(&witness_);
 }
 
-/* ---- arguments
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- arguments ---- */
 
 typedef struct argument {
     enum { UINT, INT, FLOAT, TEXT, BOOL, ARRAY, MAP, REPEAT } kind; /* REPEAT: a text of number times s */
@@ -725,8 +724,7 @@ static void test_too_many_open(void **state)
     witness_check(&witness_);
 }
 
-/* ---- a storm
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- a storm ---- */
 
 #define STORM_REQUESTS 10000
 #define STORM_BASES    12

@@ -184,8 +184,7 @@ static void be_another_user(const char *foreign_id)
     _exit(0);
 }
 
-/* ---- the tests
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the tests ---- */
 
 static void session_id(const char *name, char ret_id[40])
 {

@@ -43,8 +43,7 @@ static void start(const char *const *arguments)
     witness_connect(&witness_, &daemon_);
 }
 
-/* ---- no room
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- no room ---- */
 
 static uint64_t count_messages(const char *session)
 {
@@ -199,8 +198,7 @@ static void test_full_disk(void **state)
     witness_check(&witness_);
 }
 
-/* ---- damaged rows
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- damaged rows ---- */
 
 static void damage(const char *database, const char *sql)
 {
@@ -321,8 +319,7 @@ static void test_damaged_tokens(void **state)
     witness_check(&witness_);
 }
 
-/* ---- files
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 static void test_no_session_database(void **state)
 {

@@ -201,8 +201,7 @@ static void test_no_daemon(void **state)
     assert_int_equal(RUN(f, "hello\n", "chat", "--socket", "/tmp/bora-test-of-nobody/bora.sock"), 3);
 }
 
-/* ---- listings
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- listings ---- */
 
 static void test_listings(void **state)
 {
@@ -266,8 +265,7 @@ static void test_session_changes(void **state)
     assert_int_equal(RUN(f, NULL, "session", "show", "gone"), 1);
 }
 
-/* ---- answers
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- answers ---- */
 
 static void test_complete_sends_all_options(void **state)
 {
@@ -352,8 +350,7 @@ static void test_lost_daemon_as_json(void **state)
     assert_has(f->out, "{\"event\": \"error\", \"code\": \"lost\", \"message\": \"the daemon went away\"}\n");
 }
 
-/* ---- pipes
- * ----------------------------------------------------------------------------------------------------------------- */
+/* ---- pipes ---- */
 
 /* Runs bora with its output going to target (-1: closed). */
 static int run_into(fixture *f, int target, const char *const *words)
@@ -403,8 +400,7 @@ static void test_output_nobody_reads(void **state)
     }
 }
 
-/* ---- chats without a terminal
- * ------------------------------------------------------------------------------------------------ */
+/* ---- chats without a terminal ---- */
 
 static void test_scripted_chat(void **state)
 {
@@ -449,8 +445,7 @@ static void test_slash_commands(void **state)
     assert_has(f->out, "  /session [NAME]     go on in another session");
 }
 
-/* ---- chats in a terminal
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- chats in a terminal ---- */
 
 static void start_in_terminal(fixture *f, const char *const *words)
 {

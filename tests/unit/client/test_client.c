@@ -764,8 +764,7 @@ static void test_hello_required_for_ever(void **state)
     assert_int_equal(atomic_load(&f->daemon->n_hellos), 2);
 }
 
-/* ---- garbage
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- garbage ---- */
 
 static void test_garbage_from_the_daemon(void **state)
 {

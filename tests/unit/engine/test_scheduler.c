@@ -311,8 +311,7 @@ static void test_context(void **state)
     assert_int_equal(r->n_prompt + r->n_tokens, 50);
 }
 
-/* ---- several
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- several ---- */
 
 static void test_together_as_alone(void **state)
 {
@@ -446,8 +445,7 @@ static void test_bad_one_of_many(void **state)
     same(run(f, generation_of(f, "The dog", 60)), good, 60);
 }
 
-/* ---- leaving and coming back
- * --------------------------------------------------------------------------------------------- */
+/* ---- leaving and coming back ---- */
 
 /* Past the window: exported, restored, the answer goes on as if nothing had been. damaged: its pages are refused. */
 static void round_trip(fixture *f, bool damaged)

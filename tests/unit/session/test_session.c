@@ -318,8 +318,7 @@ static void test_least_recently_used(void **state)
     assert_int_equal(n, 0);
 }
 
-/* ---- damage
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- damage ---- */
 
 /* After the tokens were run again, the pages in the store are good. */
 static void runs_again(world *w, bool check)
@@ -440,8 +439,7 @@ static void test_not_stored(void **state)
     exact(d, &request);
 }
 
-/* ---- limits
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- limits ---- */
 
 static void test_context(void **state)
 {
@@ -491,8 +489,7 @@ static void test_cache_stops_growing(void **state)
     assert_true(e->kv_bytes <= d->kv_bytes);
 }
 
-/* ---- together
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- together ---- */
 
 static void test_eight_at_once(void **state)
 {

@@ -51,8 +51,7 @@ static void goes_on(world *w, const char *session, uint64_t n_messages)
     }
 }
 
-/* ---- cancel
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- cancel ---- */
 
 static void test_cancel_answer(void **state)
 {
@@ -129,8 +128,7 @@ static void test_cancel_before_answer(void **state)
     }
 }
 
-/* ---- the client or the daemon goes
- * -------------------------------------------------------------------------------------- */
+/* ---- the client or the daemon goes ---- */
 
 static void test_abandon(void **state)
 {
@@ -172,8 +170,7 @@ static void test_shutdown(void **state)
     goes_on(w, "talk", 2);
 }
 
-/* ---- busy
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- busy ---- */
 
 static void test_busy(void **state)
 {
@@ -215,8 +212,7 @@ static void test_too_many_open(void **state)
     done_ok(ask(w, &request), 0);
 }
 
-/* ---- delete and rename
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- delete and rename ---- */
 
 static void test_delete(void **state)
 {
