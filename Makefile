@@ -186,7 +186,14 @@ check-asan: deps ## the same under AddressSanitizer and UBSan
 	    SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' run-tests
 
 check-tsan: deps ## the threads under ThreadSanitizer
-	@$(MAKE) --no-print-directory BUILD=build-tsan OPT=-O1 SANITIZE='-fsanitize=thread' run-tests
+	@BORA_TEST_TIMEOUT=$${BORA_TEST_TIMEOUT:-1200} $(MAKE) --no-print-directory BUILD=build-tsan OPT=-O1 \
+	    SANITIZE='-fsanitize=thread' run-tests
+
+check-long: ## all of these, then ten minutes of fuzzing per target
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory check-asan
+	@$(MAKE) --no-print-directory check-tsan
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=600
 
 format: ## lay out the sources with clang-format
 	@clang-format -i $(shell git ls-files '*.c' '*.h')
@@ -228,5 +235,5 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/; s/\$$(BUILD)/build/' | \
 	    awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
 
-.PHONY: all deps demo check check-asan check-tsan format format-check install install-sdk clean help
+.PHONY: all deps demo check check-asan check-tsan check-long format format-check install install-sdk clean help
 .SECONDARY:
