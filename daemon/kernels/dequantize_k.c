@@ -1,5 +1,6 @@
 /* Weights as f32: the K types, 256 elements in parts of 16 or 32 that have small integers as scales, which f16 scales
- * of the whole block multiply. The arithmetic is f32 with every operation rounded, in the order written here. */
+ * of the whole block multiply. The arithmetic is f32 with every operation rounded, in the order written here. Parts are
+ * unrolled where that doubles the speed: their shifts are constants then. */
 #include "kernels/dequantize_block.h"
 
 #define N 256u /* elements of a block */
@@ -28,6 +29,7 @@ BLOCK_INLINE void q3_k_block(const uint8_t *in, float *out)
 {
     const float d = load_f16(in + 108);
     const uint8_t *s = in + 96;
+#pragma GCC unroll 16
     for (size_t part = 0; part < 16; part++) {
         const uint8_t *q = in + 32 + part / 8 * 32 + part % 2 * 16, *high = in + part % 2 * 16;
         const unsigned shift = part % 8 / 2 * 2, bit = (unsigned)part / 2;
@@ -94,6 +96,7 @@ BLOCK_INLINE void q5_k_block(const uint8_t *in, float *out)
 BLOCK_INLINE void q6_k_block(const uint8_t *in, float *out)
 {
     const float d = load_f16(in + 208);
+#pragma GCC unroll 16
     for (size_t part = 0; part < 16; part++) {
         const size_t half = part / 8, in_half = part % 8;
         const uint8_t *low = in + half * 64 + in_half % 4 * 16;

@@ -29,10 +29,11 @@ BLOCK_INLINE void q4_1_block(const uint8_t *in, float *out)
 }
 
 /* Bit 4 of each element of a block of 5 bits, from the 32 bits that hold the fifth ones: element i's is bit i. */
-BLOCK_INLINE void fifth_bits(const uint8_t *bytes, uint8_t ret_bits[N])
+BLOCK_INLINE void fifth_bits(const uint8_t *bytes, int ret_bits[N])
 {
+    const uint32_t all = load_u16(bytes) | (uint32_t)load_u16(bytes + 2) << 16;
     for (size_t i = 0; i < N; i++)
-        ret_bits[i] = (uint8_t)((bytes[i / 8] >> i % 8 & 1) << 4);
+        ret_bits[i] = all & UINT32_C(1) << i ? 16 : 0;
 }
 
 /* q5_0, 22 bytes: d f16, the fifth bits in 4 bytes, q[16] as in q4_0.
@@ -41,7 +42,7 @@ BLOCK_INLINE void q5_0_block(const uint8_t *in, float *out)
 {
     const float d = load_f16(in);
     const uint8_t *q = in + 6;
-    uint8_t fifth[N];
+    int fifth[N];
     fifth_bits(in + 2, fifth);
     for (size_t i = 0; i < N_HALF; i++)
         out[i] = (float)(((q[i] & 0xf) | fifth[i]) - 16) * d;
@@ -55,7 +56,7 @@ BLOCK_INLINE void q5_1_block(const uint8_t *in, float *out)
 {
     const float d = load_f16(in), m = load_f16(in + 2);
     const uint8_t *q = in + 8;
-    uint8_t fifth[N];
+    int fifth[N];
     fifth_bits(in + 4, fifth);
     for (size_t i = 0; i < N_HALF; i++)
         out[i] = (float)((q[i] & 0xf) | fifth[i]) * d + m;
