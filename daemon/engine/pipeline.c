@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "engine/pipeline_private.h"
+#include "model/blocks.h"
 
 #include <string.h>
 
@@ -31,6 +32,24 @@ static const char *dtype_name(uint32_t dtype)
     return dtype == BORA_DTYPE_F16 ? "f16" : "f32";
 }
 
+/* Types may be mixed within a file, even within a layer. */
+static bora_status check_expert_types(const bora_pipeline *pipeline, bora_error *err)
+{
+    const bora_plugin_library *library = pipeline->libraries[BORA_PLUGIN_EXPERT];
+    uint32_t types = 0;
+    for (uint32_t l = 0; l < pipeline->hparams->n_layers; l++) {
+        const bora_layer_weights *layer = bora_model_layer(pipeline->model, l);
+        for (uint32_t e = 0; e < pipeline->hparams->n_experts; e++)
+            types |= BORA_DTYPE_BIT(layer->w1[e].dtype) | BORA_DTYPE_BIT(layer->w2[e].dtype) |
+                     BORA_DTYPE_BIT(layer->w3[e].dtype);
+    }
+    const uint32_t strange = types & ~bora_plugin_dtypes(library);
+    if (strange)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "plugin expert/%s cannot use %s weights, which this model has",
+                         bora_plugin_name(library), bora_block_of((uint32_t)__builtin_ctz(strange))->name);
+    return BORA_OK;
+}
+
 /* Refuses a pair that cannot talk, by name and reason. */
 static bora_status check_pair(const bora_pipeline *pipeline, bora_error *err)
 {
@@ -42,11 +61,7 @@ static bora_status check_pair(const bora_pipeline *pipeline, bora_error *err)
             return bora_fail(err, BORA_E_UNSUPPORTED, "plugin %s/%s does not speak %s keys and values",
                              bora_plugin_kind_name(kind), bora_plugin_name(pipeline->libraries[kind]),
                              dtype_name(dtype));
-    const bora_layer_weights *layer = bora_model_layer(pipeline->model, 0);
-    if (!(bora_plugin_dtypes(pipeline->libraries[BORA_PLUGIN_EXPERT]) & BORA_DTYPE_BIT(layer->w1[0].dtype)))
-        return bora_fail(err, BORA_E_UNSUPPORTED, "plugin expert/%s cannot use this model's weight type",
-                         bora_plugin_name(pipeline->libraries[BORA_PLUGIN_EXPERT]));
-    return BORA_OK;
+    return check_expert_types(pipeline, err);
 }
 
 static bora_status find_classes(bora_pipeline *pipeline, bora_error *err)
