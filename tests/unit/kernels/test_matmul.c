@@ -103,6 +103,12 @@ static const size_t all_cols[] = {1, 7, 16, 31, 33, 64, 100, 257, 768, 769, 1567
 static const size_t all_rows[] = {1, 3, 4, 13, 67};
 static const size_t all_n[] = {1, 2, 3, 5, 6, 7, 23, 70};
 
+/* Of the types that are dequantised first and then treated alike, each does a quarter of the cases. */
+static bool is_left_to_others(uint32_t dtype, size_t number)
+{
+    return dtype > BORA_DTYPE_Q8_0 && (number + dtype) % 4 != 0;
+}
+
 static size_t cols_of(uint32_t dtype, size_t n_cols)
 {
     size_t n_elements = bora_block_of(dtype)->n_elements;
@@ -159,6 +165,8 @@ static void test_definition(void **state)
         error_sum sum = {0};
         for (size_t c = 0; c < BORA_ARRAY_SIZE(all_cols); c++)
             for (size_t r = 0; r < BORA_ARRAY_SIZE(all_rows); r++) {
+                if (is_left_to_others(dtype, c * BORA_ARRAY_SIZE(all_rows) + r))
+                    continue;
                 uint8_t *memory;
                 bora_tensor w = random_tensor(dtype, all_rows[r], cols_of(dtype, all_cols[c]), &memory);
                 /* One n per shape keeps the slow definition quick; every n meets many shapes. */
@@ -205,6 +213,8 @@ static void test_company(void **state)
         fixture_open(&f[i], &cpu, i + 1, 1792);
     for (uint32_t dtype = 0; dtype < BORA_DTYPE_COUNT; dtype++)
         for (size_t c = 0; c < BORA_ARRAY_SIZE(cols); c++) {
+            if (dtype > BORA_DTYPE_Q8_0 && c + 1 < BORA_ARRAY_SIZE(cols))
+                continue; /* the widest has several ranges of k, whole blocks each */
             uint8_t *memory;
             bora_tensor w = random_tensor(dtype, ROWS, cols_of(dtype, cols[c]), &memory);
             float *x = random_floats(MAX_N * w.n_cols), *y = random_floats(MAX_N * ROWS);
@@ -212,6 +222,8 @@ static void test_company(void **state)
             for (size_t t = 0; t < MAX_N; t++)
                 bora_matmul(f[0].kernels, &w, 1, x + t * w.n_cols, alone + t * ROWS, ROWS);
             for (size_t i = 0; i < BORA_ARRAY_SIZE(counts); i++) {
+                if (is_left_to_others(dtype, i))
+                    continue;
                 const fixture *with = &f[i % 3];
                 memset(y, 0xff, MAX_N * ROWS * sizeof *y);
                 bora_matmul(with->kernels, &w, counts[i], x, y, ROWS);
