@@ -217,17 +217,17 @@ static const struct {
     const char *name;
     uint32_t dtype;
 } types[] = {
-    [0] = {"F32", BORA_DTYPE_F32},       [1] = {"F16", BORA_DTYPE_F16},        [2] = {"Q4_0", BORA_DTYPE_COUNT},
-    [3] = {"Q4_1", BORA_DTYPE_COUNT},    [6] = {"Q5_0", BORA_DTYPE_COUNT},     [7] = {"Q5_1", BORA_DTYPE_COUNT},
-    [8] = {"Q8_0", BORA_DTYPE_Q8_0},     [9] = {"Q8_1", BORA_DTYPE_COUNT},     [10] = {"Q2_K", BORA_DTYPE_COUNT},
-    [11] = {"Q3_K", BORA_DTYPE_COUNT},   [12] = {"Q4_K", BORA_DTYPE_COUNT},    [13] = {"Q5_K", BORA_DTYPE_COUNT},
-    [14] = {"Q6_K", BORA_DTYPE_COUNT},   [15] = {"Q8_K", BORA_DTYPE_COUNT},    [16] = {"IQ2_XXS", BORA_DTYPE_COUNT},
-    [17] = {"IQ2_XS", BORA_DTYPE_COUNT}, [18] = {"IQ3_XXS", BORA_DTYPE_COUNT}, [19] = {"IQ1_S", BORA_DTYPE_COUNT},
-    [20] = {"IQ4_NL", BORA_DTYPE_COUNT}, [21] = {"IQ3_S", BORA_DTYPE_COUNT},   [22] = {"IQ2_S", BORA_DTYPE_COUNT},
-    [23] = {"IQ4_XS", BORA_DTYPE_COUNT}, [24] = {"I8", BORA_DTYPE_COUNT},      [25] = {"I16", BORA_DTYPE_COUNT},
-    [26] = {"I32", BORA_DTYPE_COUNT},    [27] = {"I64", BORA_DTYPE_COUNT},     [28] = {"F64", BORA_DTYPE_COUNT},
-    [29] = {"IQ1_M", BORA_DTYPE_COUNT},  [30] = {"BF16", BORA_DTYPE_BF16},     [34] = {"TQ1_0", BORA_DTYPE_COUNT},
-    [35] = {"TQ2_0", BORA_DTYPE_COUNT},  [39] = {"MXFP4", BORA_DTYPE_COUNT},
+    [0] = {"F32", BORA_DTYPE_F32},        [1] = {"F16", BORA_DTYPE_F16},        [2] = {"Q4_0", BORA_DTYPE_Q4_0},
+    [3] = {"Q4_1", BORA_DTYPE_Q4_1},      [6] = {"Q5_0", BORA_DTYPE_Q5_0},      [7] = {"Q5_1", BORA_DTYPE_Q5_1},
+    [8] = {"Q8_0", BORA_DTYPE_Q8_0},      [9] = {"Q8_1", BORA_DTYPE_COUNT},     [10] = {"Q2_K", BORA_DTYPE_Q2_K},
+    [11] = {"Q3_K", BORA_DTYPE_Q3_K},     [12] = {"Q4_K", BORA_DTYPE_Q4_K},     [13] = {"Q5_K", BORA_DTYPE_Q5_K},
+    [14] = {"Q6_K", BORA_DTYPE_Q6_K},     [15] = {"Q8_K", BORA_DTYPE_COUNT},    [16] = {"IQ2_XXS", BORA_DTYPE_COUNT},
+    [17] = {"IQ2_XS", BORA_DTYPE_COUNT},  [18] = {"IQ3_XXS", BORA_DTYPE_COUNT}, [19] = {"IQ1_S", BORA_DTYPE_COUNT},
+    [20] = {"IQ4_NL", BORA_DTYPE_IQ4_NL}, [21] = {"IQ3_S", BORA_DTYPE_COUNT},   [22] = {"IQ2_S", BORA_DTYPE_COUNT},
+    [23] = {"IQ4_XS", BORA_DTYPE_IQ4_XS}, [24] = {"I8", BORA_DTYPE_COUNT},      [25] = {"I16", BORA_DTYPE_COUNT},
+    [26] = {"I32", BORA_DTYPE_COUNT},     [27] = {"I64", BORA_DTYPE_COUNT},     [28] = {"F64", BORA_DTYPE_COUNT},
+    [29] = {"IQ1_M", BORA_DTYPE_COUNT},   [30] = {"BF16", BORA_DTYPE_BF16},     [34] = {"TQ1_0", BORA_DTYPE_COUNT},
+    [35] = {"TQ2_0", BORA_DTYPE_COUNT},   [39] = {"MXFP4", BORA_DTYPE_COUNT},
 };
 
 static bora_status dtype_of(const bora_gguf_tensor *tensor, uint32_t *ret_dtype, bora_error *err)
