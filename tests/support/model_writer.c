@@ -1,6 +1,7 @@
 #include "support/model_writer.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,9 +132,11 @@ static float number_at(uint64_t start, uint64_t i)
 static void row_of(const list *of, const tensor *t, uint64_t row, float *numbers)
 {
     uint64_t start = start_of(of, t);
+    /* Products of unit variance: no step blows a small difference up. Norms lie around 1. */
+    const float scale = sqrtf(3.0f / (float)t->n_cols);
     for (uint64_t i = 0; i < t->n_cols; i++) {
         float number = number_at(start, row * t->n_cols + i);
-        numbers[i] = t->n_rows ? 0.3f * number : 1 + 0.2f * number; /* norms lie around 1 */
+        numbers[i] = t->n_rows ? scale * number : 1 + 0.2f * number;
     }
 }
 
@@ -345,7 +348,7 @@ static size_t encode_row(const list *of, const tensor *t, uint64_t row, uint8_t 
     float numbers[ROW_MAX];
     row_of(of, t, row, numbers);
     if (is_matrix_type(of, t))
-        return of->writing->encoder(numbers, t->n_cols, bytes);
+        return of->writing->encoder(of->writing->type, numbers, t->n_cols, bytes);
     memcpy(bytes, numbers, t->n_cols * sizeof *numbers);
     return t->n_cols * sizeof *numbers;
 }

@@ -16,8 +16,8 @@ typedef enum bora_written_layout {
     BORA_MODEL_LAYOUTS
 } bora_written_layout;
 
-/* How a row becomes bytes: of n numbers, to out; returns the size. */
-typedef size_t (*bora_row_encoder)(const float *row, uint64_t n, uint8_t *out);
+/* How a row of n numbers becomes bytes of that type, to out; returns the size. */
+typedef size_t (*bora_row_encoder)(uint32_t type, const float *row, uint64_t n, uint8_t *out);
 
 typedef struct bora_model_writing {
     bora_tiny_model shape; /* type, split_experts and without_vocabulary are not looked at */
