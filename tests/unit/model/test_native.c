@@ -267,7 +267,8 @@ static void shapes_and_leftovers(void **state)
     free(header);
     assert_refused(&without_tokenizer, BORA_E_UNSUPPORTED, "layers.0.attention.wq.bias");
     put_weights("consolidated.safetensors",
-                "\"layers.0.attention.wq.bias\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},", 0, 2, true);
+                "\"layers.0.attention.wq.bias\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},", 0, 2,
+                true);
     assert_refused(&without_tokenizer, BORA_E_FORMAT, "overlap");
     put_weights("consolidated.safetensors", NULL, 0, 3, true);
     assert_refused(&without_tokenizer, BORA_E_UNSUPPORTED, "layers.2.");
