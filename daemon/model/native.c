@@ -207,6 +207,8 @@ static bora_status load_tokenizer(bora_model *model, const char *path, const fol
     if (st != BORA_OK)
         return st;
     bora_model_vocab_hash_bytes(model, mapped.data, mapped.size);
+    if (found->tokenizer_version == 2) /* its pieces are v3's */
+        model->template_layout = BORA_CHAT_V2;
     return in_file(bora_tokenizer_parse(mapped.data, mapped.size, &model->tokenizer, err), found->tokenizer, err);
 }
 
