@@ -261,6 +261,17 @@ static bora_status prepare_batch(bora_pipeline *pipeline, const bora_batch *batc
     return BORA_OK;
 }
 
+/* Everybody who generates is told, the log once. */
+static bora_status damaged(bora_pipeline *pipeline, bora_error *err)
+{
+    const char *path = bora_model_path(pipeline->model);
+    if (!pipeline->is_damage_logged)
+        bora_logf(pipeline->log, BORA_LOG_ERROR,
+                  "model '%s' was cut short or cannot be read any more: nothing is generated until a restart", path);
+    pipeline->is_damage_logged = true;
+    return bora_fail(err, BORA_E_IO, "the model's file was cut short or cannot be read any more: '%.200s'", path);
+}
+
 bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *batch, const atomic_bool *cancel,
                                   float *logits, bora_error *err)
 {
@@ -281,6 +292,9 @@ bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *bat
         st = bora_stage_forward(pipeline->stages[0], batch->tokens, pipeline->parts, batch->n_parts, cancel, &trace,
                                 pipeline->hidden, logits, err);
     }
+    /* Looked at afterwards: what was lost before this batch shows as well, and is refused in the same way. */
+    if (st == BORA_OK && bora_model_is_damaged(pipeline->model))
+        st = damaged(pipeline, err);
     for (uint32_t i = 0; i < batch->n_parts; i++) {
         bora_sequence *sequence = batch->parts[i].sequence;
         if (st == BORA_OK)

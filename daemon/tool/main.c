@@ -1,6 +1,7 @@
 /* bora-model: the offline tool on the engine library. Reads the command line, picks the command. */
 #include "tool/tool.h"
 
+#include "base/guard.h"
 #include "base/memory.h"
 
 #include <errno.h>
@@ -18,8 +19,8 @@
 static const char usage[] =
     "usage: bora-model COMMAND [OPTION...]\n"
     "\n"
-    "commands; MODEL is a .gguf file or a folder with params.json:\n"
-    "  inspect MODEL [--tensors] [--context N] [--kv-type f32|f16]\n"
+    "commands; MODEL is a .gguf file, a folder with params.json or config.json, or a name to look for:\n"
+    "  inspect MODEL [--tensors] [--context N] [--kv-type f32|f16] [--window auto|none|N]\n"
     "        hyper-parameters, windows, sizes, KV cache of a session; with --tensors the list of tensors too\n"
     "  tokenize MODEL [TEXT] | tokenize MODEL --chat FILE.json|- [--layout NAME]\n"
     "        ids and pieces of a text, one token a line; without TEXT, of standard input; with --chat, of a\n"
@@ -39,6 +40,7 @@ static const char usage[] =
     "  --kv-type TYPE     element type of the KV cache; inspect: f16, eval: f32 unless given\n"
     "  --context N        positions that a session may reach; the model's own number unless given\n"
     "  --layout NAME      how chats become tokens: " BORA_CHAT_LAYOUTS "\n"
+    "  --window WINDOW    auto (what the model states), none, or a number of positions for every layer\n"
     "  --verbose          log what is loaded\n"
     "  --help, --version\n"
     "\n"
@@ -59,6 +61,7 @@ enum {
     OPT_TENSORS,
     OPT_CHAT,
     OPT_LAYOUT,
+    OPT_WINDOW,
     OPT_VERBOSE,
     OPT_HELP,
     OPT_VERSION
@@ -78,6 +81,7 @@ static const struct option long_options[] = {
     {"tensors", no_argument, NULL, OPT_TENSORS},
     {"chat", required_argument, NULL, OPT_CHAT},
     {"layout", required_argument, NULL, OPT_LAYOUT},
+    {"window", required_argument, NULL, OPT_WINDOW},
     {"verbose", no_argument, NULL, OPT_VERBOSE},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -145,6 +149,15 @@ static bool parse_option(int opt, arguments *args)
         if (!parse_count(optarg, 1UL << 24, &count))
             return wrong("--context", optarg);
         pipeline->max_positions = count;
+        return true;
+    case OPT_WINDOW:
+        if (strcmp(optarg, "auto") == 0)
+            count = BORA_WINDOW_AUTO;
+        else if (strcmp(optarg, "none") == 0)
+            count = BORA_WINDOW_NONE;
+        else if (!parse_count(optarg, BORA_POSITIONS_MAX, &count))
+            return wrong("--window", optarg);
+        args->options.window = (uint32_t)count;
         return true;
     case OPT_KV_TYPE:
         if (strcmp(optarg, "f32") != 0 && strcmp(optarg, "f16") != 0)
@@ -302,6 +315,7 @@ int main(int argc, char **argv)
                     },
             },
     };
+    (void)bora_guard_install(NULL); /* without it a file cut short ends the program, as it does any other */
     int opt;
     while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1)
         if (!parse_option(opt, &args))

@@ -42,7 +42,7 @@ bora_status bora_tool_tokenize(const char *path, const char *text, size_t size, 
 {
     BORA_CLEANUP(modelp) bora_model *model = NULL;
     bora_model_options model_options = {.layout = options->layout};
-    bora_status st = bora_model_open(path, &model_options, options->log, &model, err);
+    bora_status st = bora_tool_open(path, &model_options, options, &model, err);
     if (st != BORA_OK)
         return st;
     BORA_CLEANUP(bora_tokens_release) bora_tokens ids = {0};

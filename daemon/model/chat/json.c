@@ -68,7 +68,7 @@ static bora_status put_byte(bora_text *out, unsigned char byte, bora_error *err)
     return bora_text_append(out, escape, 6, err);
 }
 
-bora_status bora_json_quote(const char *text, size_t size, bora_text *out, bora_error *err)
+bora_status bora_chat_json_quote(const char *text, size_t size, bora_text *out, bora_error *err)
 {
     size_t n_before = out->size;
     bora_status st = bora_text_append(out, "\"", 1, err);
@@ -396,7 +396,7 @@ static bora_status read_value(reader *r)
     return st;
 }
 
-bora_status bora_json_respell(const char *json, size_t size, bora_text *out, bora_error *err)
+bora_status bora_chat_json_respell(const char *json, size_t size, bora_text *out, bora_error *err)
 {
     size_t n_before = out->size;
     reader r = {.at = json, .end = json + size, .out = out, .err = err};
@@ -409,10 +409,10 @@ bora_status bora_json_respell(const char *json, size_t size, bora_text *out, bor
     return st;
 }
 
-bora_status bora_json_embed(const char *text, size_t size, bora_text *out, bora_error *err)
+bora_status bora_chat_json_embed(const char *text, size_t size, bora_text *out, bora_error *err)
 {
     if (size == 0)
         return bora_text_append(out, "{}", 2, err);
-    bora_status st = bora_json_respell(text, size, out, err);
-    return st == BORA_E_FORMAT ? bora_json_quote(text, size, out, err) : st;
+    bora_status st = bora_chat_json_respell(text, size, out, err);
+    return st == BORA_E_FORMAT ? bora_chat_json_quote(text, size, out, err) : st;
 }

@@ -10,11 +10,11 @@
  * numbers in the fewest digits that read back the same, NaN and Infinity too.
  * Errors: FORMAT (no JSON), INVAL (JSON that Python would not take or write either: half a surrogate pair, a whole
  * number of more than 4300 digits, nested too deeply), NOMEM. out is as before on failure. */
-bora_status bora_json_respell(const char *json, size_t size, bora_text *out, bora_error *err);
+bora_status bora_chat_json_respell(const char *json, size_t size, bora_text *out, bora_error *err);
 /* Appends text as a JSON string. Errors: NOMEM. */
-bora_status bora_json_quote(const char *text, size_t size, bora_text *out, bora_error *err);
+bora_status bora_chat_json_quote(const char *text, size_t size, bora_text *out, bora_error *err);
 /* Appends text as a value: {} if it is empty, respelled if it is JSON, else as a string. Errors: INVAL, NOMEM, as
  * above. */
-bora_status bora_json_embed(const char *text, size_t size, bora_text *out, bora_error *err);
+bora_status bora_chat_json_embed(const char *text, size_t size, bora_text *out, bora_error *err);
 
 #endif

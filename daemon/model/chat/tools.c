@@ -11,12 +11,12 @@ static bora_status add(bora_text *text, const char *string, bora_error *err)
 
 static bora_status add_quoted(bora_text *text, const char *string, bora_error *err)
 {
-    return string ? bora_json_quote(string, strlen(string), text, err) : add(text, "null", err);
+    return string ? bora_chat_json_quote(string, strlen(string), text, err) : add(text, "null", err);
 }
 
 static bora_status add_embedded(bora_text *text, const char *json, bora_error *err)
 {
-    return bora_json_embed(json ? json : "", json ? strlen(json) : 0, text, err);
+    return bora_chat_json_embed(json ? json : "", json ? strlen(json) : 0, text, err);
 }
 
 bora_status bora_chat_tools_spell(const bora_chat *chat, bora_text *text, bora_error *err)

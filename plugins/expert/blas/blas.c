@@ -304,8 +304,7 @@ static bora_status blas_create(const bora_host *host, const bora_expert_shape *s
 
 static const bora_expert_ops blas_ops = {
     .struct_size = sizeof(bora_expert_ops),
-    .dtypes = BORA_DTYPE_BIT(BORA_DTYPE_F32) | BORA_DTYPE_BIT(BORA_DTYPE_F16) | BORA_DTYPE_BIT(BORA_DTYPE_BF16) |
-              BORA_DTYPE_BIT(BORA_DTYPE_Q8_0),
+    .dtypes = BORA_DTYPE_BITS_ALL,
     .create = blas_create,
     .destroy = blas_destroy,
     .prepare = blas_prepare,

@@ -349,8 +349,7 @@ static bora_status reference_create(const bora_host *host, const bora_expert_sha
 
 static const bora_expert_ops reference_ops = {
     .struct_size = sizeof(bora_expert_ops),
-    .dtypes = BORA_DTYPE_BIT(BORA_DTYPE_F32) | BORA_DTYPE_BIT(BORA_DTYPE_F16) | BORA_DTYPE_BIT(BORA_DTYPE_BF16) |
-              BORA_DTYPE_BIT(BORA_DTYPE_Q8_0),
+    .dtypes = BORA_DTYPE_BITS_ALL,
     .create = reference_create,
     .destroy = reference_destroy,
     .prepare = reference_prepare,

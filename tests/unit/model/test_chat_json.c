@@ -18,7 +18,7 @@ static void assert_spelled(const char *json, const char *expected)
     bora_text out = {0};
     bora_error err = {{0}};
     assert_int_equal(bora_text_append(&out, "x", 1, NULL), BORA_OK);
-    if (bora_json_respell(json, strlen(json), &out, &err) != BORA_OK)
+    if (bora_chat_json_respell(json, strlen(json), &out, &err) != BORA_OK)
         fail_msg("%s: %s", json, err.message);
     assert_string_equal(out.bytes + 1, expected);
     bora_text_release(&out);
@@ -29,7 +29,7 @@ static void assert_refused(const char *json, bora_status expected)
     bora_text out = {0};
     bora_error err = {{0}};
     assert_int_equal(bora_text_append(&out, "x", 1, NULL), BORA_OK);
-    bora_status st = bora_json_respell(json, strlen(json), &out, &err);
+    bora_status st = bora_chat_json_respell(json, strlen(json), &out, &err);
     if (st != expected)
         fail_msg("%.60s: %d, not %d (%s)", json, st, expected, out.bytes);
     assert_string_equal(out.bytes, "x");
@@ -155,7 +155,7 @@ static void test_depth(void **state)
 static void assert_embedded(const char *text, const char *expected)
 {
     bora_text out = {0};
-    assert_int_equal(bora_json_embed(text, strlen(text), &out, NULL), BORA_OK);
+    assert_int_equal(bora_chat_json_embed(text, strlen(text), &out, NULL), BORA_OK);
     assert_string_equal(out.bytes, expected);
     bora_text_release(&out);
 }
@@ -171,7 +171,7 @@ static void test_embed(void **state)
     assert_embedded("plain \"text\"\n\\ \x01", "\"plain \\\"text\\\"\\n\\\\ \\u0001\"");
     assert_embedded("[1, 2", "\"[1, 2\"");
     bora_text out = {0};
-    assert_int_equal(bora_json_embed("\"\\ud800\"", 8, &out, NULL), BORA_E_INVAL);
+    assert_int_equal(bora_chat_json_embed("\"\\ud800\"", 8, &out, NULL), BORA_E_INVAL);
     assert_int_equal(out.size, 0);
     bora_text_release(&out);
 }
@@ -187,7 +187,7 @@ static void test_allocation_failures(void **state)
     for (uint64_t n = 1; st == BORA_E_NOMEM; n++) {
         bora_text out = {0};
         (void)bora_memory_fail_at(n);
-        st = bora_json_respell(json, sizeof json - 1, &out, NULL);
+        st = bora_chat_json_respell(json, sizeof json - 1, &out, NULL);
         (void)bora_memory_fail_at(0);
         assert_true(st == BORA_OK || (st == BORA_E_NOMEM && out.size == 0));
         assert_true(st != BORA_OK || n > 6);

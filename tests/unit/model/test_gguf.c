@@ -325,9 +325,9 @@ static void tensor_infos(void **state)
     static const struct {
         uint32_t type;
         const char *text;
-    } types[] = {{12, "is Q4_K, which this version cannot read"},
-                 {2, "is Q4_0"},
-                 {14, "is Q6_K"},
+    } types[] = {{9, "is Q8_1, which this version cannot read"},
+                 {15, "is Q8_K"},
+                 {35, "is TQ2_0"},
                  {16, "is IQ2_XXS"},
                  {24, "is I8"},
                  {28, "is F64"},
