@@ -170,7 +170,7 @@ static bora_status set_key(bora_config *config, const config_key *key, const cha
         return read_number(key, text, slot, err);
     case LAYOUT:
         if (!bora_chat_layout_parse(text, slot))
-            return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected auto, none, v1 or v3", key->section,
+            return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected " BORA_CHAT_LAYOUTS, key->section,
                              key->name, text);
         return BORA_OK;
     case DTYPE:

@@ -181,6 +181,8 @@ bora_status bora_folder_tokenizer(bora_model *model, const bora_folder *found, c
     if (st != BORA_OK)
         return st;
     bora_model_vocab_hash_bytes(model, mapped.data, mapped.size);
+    if (found->tokenizer_version == 2) /* its pieces are v3's */
+        model->template_layout = BORA_CHAT_V2;
     return bora_folder_in_file(bora_tokenizer_parse(mapped.data, mapped.size, &model->tokenizer, err), found->tokenizer,
                                err);
 }
@@ -198,11 +200,14 @@ bora_status bora_folder_load(bora_model *model, const char *path, const bora_mod
                          "'%s' has neither params.json (Mistral's layout) nor config.json "
                          "(Hugging Face's)",
                          path);
-    if (found.has_params && (found.n_native || !found.has_config || !has_hf))
+    bool native = found.has_params && (found.n_native || !found.has_config || !has_hf);
+    if (native)
         st = bora_native_load(model, &found, err);
     else if (found.has_config && (!found.n_native || has_hf))
         st = bora_huggingface_load(model, &found, options, err);
     else
         st = bora_fail(err, BORA_E_NOT_FOUND, "'%s' has consolidated*.safetensors but no params.json", path);
-    return st == BORA_OK ? bora_folder_tokenizer(model, &found, options, err) : st;
+    if (st == BORA_OK)
+        st = bora_folder_tokenizer(model, &found, options, err);
+    return st == BORA_OK && !native ? bora_folder_template(model, &found, err) : st;
 }

@@ -29,6 +29,8 @@ bora_status bora_folder_text(const bora_folder *folder, const char *name, char *
 bora_status bora_folder_weights(bora_model *model, const bora_folder *folder, const char *name, bora_error *err);
 bora_status bora_folder_tokenizer(bora_model *model, const bora_folder *folder, const bora_model_options *options,
                                   bora_error *err);
+/* Sets template_layout from the folder's chat template, if it has one and the model has a tokenizer. */
+bora_status bora_folder_template(bora_model *model, const bora_folder *folder, bora_error *err);
 /* Puts the name of the file in front of a message that has only what is wrong in it. */
 bora_status bora_folder_in_file(bora_status status, const char *name, bora_error *err);
 

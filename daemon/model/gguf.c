@@ -448,6 +448,15 @@ static bora_status read_arrays(bora_model *model, const bora_gguf *gguf, bora_er
     return bora_tokenizer_new(&vocab, &model->tokenizer, err);
 }
 
+static bora_status read_template(bora_model *model, const bora_gguf *gguf, bora_error *err)
+{
+    bora_gguf_text text = {0};
+    bora_status st = bora_gguf_string(gguf, "tokenizer.chat_template", false, &text, err);
+    if (st == BORA_OK && model->tokenizer && text.size > 0)
+        model->template_layout = bora_chat_layout_of_template(text.bytes, text.size, model->tokenizer);
+    return st;
+}
+
 static bora_status read_vocab(bora_model *model, const bora_gguf *gguf, const bora_model_options *options,
                               bora_error *err)
 {
@@ -497,7 +506,7 @@ bora_status bora_gguf_load(bora_model *model, const uint8_t *data, size_t size, 
             BORA_VOCAB_MAX);
     if ((st = bora_hparams_check(&model->hparams, err)) != BORA_OK ||
         (st = bora_model_weights(model, &gguf_names, err)) != BORA_OK ||
-        (st = read_vocab(model, &gguf, options, err)) != BORA_OK)
+        (st = read_vocab(model, &gguf, options, err)) != BORA_OK || (st = read_template(model, &gguf, err)) != BORA_OK)
         return st;
     if (left_over)
         return bora_fail(err, BORA_E_FORMAT, "%zu bytes follow the last tensor's data", left_over);

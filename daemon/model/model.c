@@ -107,19 +107,17 @@ static bora_status choose_layout(bora_model *model, const bora_model_options *op
     const bora_tokenizer *tokenizer = model->tokenizer;
     if (!tokenizer)
         model->layout = BORA_CHAT_NONE;
-    else if (asked == BORA_CHAT_AUTO)
-        model->layout = bora_chat_layout_choose(tokenizer);
-    else
+    else if (asked != BORA_CHAT_AUTO)
         model->layout = asked;
+    else if (model->template_layout > BORA_CHAT_NONE)
+        model->layout = model->template_layout;
+    else
+        model->layout = bora_chat_layout_choose(tokenizer);
     if (model->layout == BORA_CHAT_NONE)
         return BORA_OK;
-    if (bora_tokenizer_bos(tokenizer) < 0 || bora_tokenizer_eos(tokenizer) < 0)
-        return bora_fail(err, BORA_E_INVAL, "layout '%s' needs BOS and EOS, the tokenizer has none",
-                         bora_chat_layout_name(model->layout));
-    if (model->layout == BORA_CHAT_V3 &&
-        (bora_tokenizer_control(tokenizer, "[INST]") < 0 || bora_tokenizer_control(tokenizer, "[/INST]") < 0))
-        return bora_fail(err, BORA_E_INVAL, "layout 'v3' needs [INST] and [/INST], the tokenizer has none");
-    return BORA_OK;
+    bora_error why = {{0}};
+    bora_status st = bora_chat_layout_check(model->layout, tokenizer, &why);
+    return st == BORA_OK ? BORA_OK : bora_fail(err, BORA_E_INVAL, "%s", why.message);
 }
 
 static uint64_t n_elements(const bora_tensor *tensor)
@@ -198,6 +196,19 @@ static bora_status load(bora_model *model, const bora_model_options *options, bo
     return bora_gguf_load(model, file->data, file->size, options, err);
 }
 
+/* Where the layout is a guess. */
+static void log_layout(const bora_model *model, const bora_log *log)
+{
+    uint32_t version = model->tokenizer ? bora_tokenizer_version(model->tokenizer) : 0;
+    if (model->template_layout == BORA_CHAT_UNKNOWN)
+        bora_logf(log, BORA_LOG_WARN,
+                  "model '%s': its chat template is of no known layout, taking %s from its tokenizer", model->name,
+                  bora_chat_layout_name(model->layout));
+    else if (version > 7)
+        bora_logf(log, BORA_LOG_WARN, "model '%s': tokenizer version %u, laying chats out as %s: tool messages differ",
+                  model->name, version, bora_chat_layout_name(model->layout));
+}
+
 static void log_window(const bora_model *model, const bora_log *log)
 {
     const bora_hparams *h = &model->hparams;
@@ -242,6 +253,8 @@ bora_status bora_model_open(const char *path, const bora_model_options *options,
     }
     log_opened(model, log);
     log_window(model, log);
+    if (!options || options->layout == BORA_CHAT_AUTO)
+        log_layout(model, log);
     *ret_model = bora_steal(&model);
     return BORA_OK;
 }

@@ -41,6 +41,7 @@ struct bora_model {
     bora_tokenizer *tokenizer; /* NULL: none */
     uint8_t vocab_hash[16];    /* of pieces, scores and types, or of the tokenizer's file; zero: none */
     bora_chat_layout layout;
+    bora_chat_layout template_layout; /* of the model's chat template or file names; NONE: nothing says it */
     char fingerprint[33];
     uint64_t size, n_parameters, n_active;
 

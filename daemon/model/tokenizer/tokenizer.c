@@ -320,6 +320,18 @@ void bora_tokenizer_free(bora_tokenizer *tokenizer)
 
 /* ---- asking -------------------------------------------------------------------------------------------------- */
 
+int bora_tokenizer_kind(const bora_tokenizer *tokenizer)
+{
+    (void)tokenizer;
+    return BORA_TOKENIZER_SENTENCEPIECE;
+}
+
+uint32_t bora_tokenizer_version(const bora_tokenizer *tokenizer)
+{
+    (void)tokenizer;
+    return 0; /* a .model file states none */
+}
+
 size_t bora_tokenizer_n_pieces(const bora_tokenizer *tokenizer)
 {
     return tokenizer->n_pieces;

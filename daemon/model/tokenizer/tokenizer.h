@@ -17,6 +17,9 @@
 #define BORA_PIECE_UNUSED       5
 #define BORA_PIECE_BYTE         6
 
+#define BORA_TOKENIZER_SENTENCEPIECE 1
+#define BORA_TOKENIZER_TEKKEN        2
+
 typedef struct bora_tokenizer bora_tokenizer;
 
 /* The arrays of a vocabulary; borrowed for the call. */
@@ -55,6 +58,8 @@ bora_status bora_tokenizer_new(const bora_vocab *vocab, bora_tokenizer **ret_tok
 bora_status bora_tokenizer_parse(const void *data, size_t size, bora_tokenizer **ret_tokenizer, bora_error *err);
 void bora_tokenizer_free(bora_tokenizer *tokenizer); /* NULL is a no-op */
 
+int bora_tokenizer_kind(const bora_tokenizer *tokenizer);         /* BORA_TOKENIZER_* */
+uint32_t bora_tokenizer_version(const bora_tokenizer *tokenizer); /* as the file states it ("v3" is 3); 0: it does not */
 size_t bora_tokenizer_n_pieces(const bora_tokenizer *tokenizer);
 int32_t bora_tokenizer_bos(const bora_tokenizer *tokenizer); /* -1: none */
 int32_t bora_tokenizer_eos(const bora_tokenizer *tokenizer); /* -1: none */

@@ -133,7 +133,8 @@ static void test_refused(void **state)
     assert_refused("[generate]\ntemperature = nan\n", "generate.temperature");
     assert_refused("[generate]\ntop_p = 1.5\n", "from 0 to 1");
     assert_refused("[cache]\ntype = q8\n", "f16 or f32");
-    assert_refused("[model]\nlayout = v99\n", "auto, none, v1 or v3");
+    assert_refused("[model]\nlayout = tekken\n", "model.layout is 'tekken'");
+    assert_refused("[model]\nlayout = v99\n", "auto, none, v1, v2, v3, v7, v3-tekken or v7-tekken");
     assert_refused("[log]\nlevel = loud\n", "error, warn, info or debug");
     assert_refused("[model]\npath =\n", "model.path is empty");
     assert_refused("\n\n[model]\nthreads = 1\n", "borad.conf:4: section [model] has no key 'threads'");
