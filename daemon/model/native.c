@@ -1,5 +1,6 @@
-/* Mistral's native folder: params.json, consolidated*.safetensors (one file or several shards) and tokenizer.model,
- * with a version at its end in newer releases. */
+/* Mistral's native folder: params.json, consolidated*.safetensors (one file or several shards) and the tokenizer:
+ * tekken.json, or tokenizer.model with a version at its end in newer releases. A folder with both is read as the
+ * reference does: tekken.json goes first. */
 #include "base/memory.h"
 #include "model/model_private.h"
 #include "model/safetensors.h"
@@ -192,22 +193,24 @@ static bora_status load_weights(bora_model *model, const char *path, const folde
 static bora_status load_tokenizer(bora_model *model, const char *path, const folder *found,
                                   const bora_model_options *options, bora_error *err)
 {
-    if (!found->tokenizer && options && options->without_tokenizer)
+    const char *name = found->has_tekken ? "tekken.json" : found->tokenizer;
+    if (!name && options && options->without_tokenizer)
         return BORA_OK;
-    if (!found->tokenizer && found->has_tekken)
-        return bora_fail(err, BORA_E_UNSUPPORTED, "'%s' has a tekken.json, this build reads tokenizer.model", path);
-    if (!found->tokenizer)
-        return bora_fail(err, BORA_E_NOT_FOUND, "'%s' has no tokenizer.model (nor tokenizer.model.v1, .v2, .v3, .v7)",
+    if (!name)
+        return bora_fail(err, BORA_E_NOT_FOUND,
+                         "'%s' has no tekken.json and no tokenizer.model (nor tokenizer.model.v1, .v2, .v3, .v7)",
                          path);
-    BORA_CLEANUP(bora_freep) char *file = bora_format("%s/%s", path, found->tokenizer);
+    BORA_CLEANUP(bora_freep) char *file = bora_format("%s/%s", path, name);
     if (!file)
-        return bora_fail(err, BORA_E_NOMEM, "'%s'", found->tokenizer);
+        return bora_fail(err, BORA_E_NOMEM, "'%s'", name);
     BORA_CLEANUP(bora_file_release) bora_file mapped = {0}; /* the tokenizer copies what it keeps */
     bora_status st = bora_file_map(file, &mapped, err);
     if (st != BORA_OK)
         return st;
     bora_model_vocab_hash_bytes(model, mapped.data, mapped.size);
-    return in_file(bora_tokenizer_parse(mapped.data, mapped.size, &model->tokenizer, err), found->tokenizer, err);
+    st = found->has_tekken ? bora_tokenizer_parse_tekken(mapped.data, mapped.size, &model->tokenizer, err)
+                           : bora_tokenizer_parse(mapped.data, mapped.size, &model->tokenizer, err);
+    return in_file(st, name, err);
 }
 
 bora_status bora_native_load(bora_model *model, const char *path, const bora_model_options *options, bora_error *err)

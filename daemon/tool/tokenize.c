@@ -22,15 +22,17 @@ bora_status bora_tool_tokenize(const char *path, const char *text, size_t size, 
     st = bora_tokenizer_encode(tokenizer, text, size, &ids, err);
     if (st != BORA_OK)
         return st;
+    BORA_CLEANUP(bora_text_release) bora_text piece = {0};
     for (size_t i = 0; i < ids.n; i++) {
-        size_t piece_size = 0;
-        const char *piece = bora_tokenizer_piece(tokenizer, ids.ids[i], &piece_size);
+        piece.size = 0;
+        if ((st = bora_tokenizer_piece_text(tokenizer, ids.ids[i], &piece, err)) != BORA_OK)
+            return st;
         printf("%8" PRId32 "  ", ids.ids[i]);
-        for (size_t b = 0; b < piece_size; b++) /* a piece may hold a newline; the list stays one token a line */
-            if ((unsigned char)piece[b] < 0x20 || piece[b] == 0x7f)
-                printf("\\x%02x", (unsigned)piece[b]);
+        for (size_t b = 0; b < piece.size; b++) /* a piece may hold a newline; the list stays one token a line */
+            if ((unsigned char)piece.bytes[b] < 0x20 || piece.bytes[b] == 0x7f)
+                printf("\\x%02x", (unsigned)piece.bytes[b]);
             else
-                (void)putchar(piece[b]); /* errors show when stdout is flushed */
+                (void)putchar(piece.bytes[b]); /* errors show when stdout is flushed */
         (void)putchar('\n');
     }
     return BORA_OK;
