@@ -399,10 +399,11 @@ static bora_status read_vocab(bora_model *model, const bora_gguf *gguf, const bo
         return bora_fail(err, BORA_E_UNSUPPORTED, "tokenizer.ggml.model is '%s', this build reads 'llama' and 'gpt2'",
                          bora_quote(kind.bytes, kind.size).text);
     bora_gguf_text pre = {0};
-    if ((st = bora_gguf_string(gguf, "tokenizer.ggml.pre", true, &pre, err)) != BORA_OK)
+    if ((st = bora_gguf_string(gguf, "tokenizer.ggml.pre", false, &pre, err)) != BORA_OK)
         return st;
     if (!bora_gguf_text_equal(pre, "tekken"))
-        return bora_fail(err, BORA_E_UNSUPPORTED, "tokenizer.ggml.pre is '%s', this build reads 'tekken'",
+        return bora_fail(err, BORA_E_UNSUPPORTED,
+                         "tokenizer.ggml.model is 'gpt2' with tokenizer.ggml.pre '%s', this build reads 'tekken'",
                          bora_quote(pre.bytes, pre.size).text);
     return read_arrays(model, gguf, true, err);
 }

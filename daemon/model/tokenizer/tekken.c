@@ -8,7 +8,7 @@
  * default_vocab_size are not used. Everything that the two lists and the counts say of each other is checked; keys that
  * no tokenizer needs (images, audio) are left alone. */
 #include "base/memory.h"
-#include "model/hparams.h"
+#include "model/model_private.h"
 #include "model/tokenizer/tokenizer_private.h"
 
 #include <inttypes.h>
@@ -264,7 +264,8 @@ bora_status bora_tokenizer_parse_tekken(const void *data, size_t size, bora_toke
     if (!root && json_error_code(&where) == json_error_out_of_memory)
         return bora_fail(err, BORA_E_NOMEM, "tekken: %zu bytes of JSON", size);
     if (!root)
-        return bora_fail(err, BORA_E_FORMAT, "tekken: line %d: %s", where.line, where.text);
+        return bora_fail(err, BORA_E_FORMAT, "tekken: not JSON: line %d: %s", where.line,
+                         bora_quote(where.text, strlen(where.text)).text);
     const json_t *config = json_object_get(root, "config"), *list = json_object_get(root, "vocab");
     const json_t *pattern = json_object_get(config, "pattern");
     if (!json_is_object(config) || !json_is_array(list))

