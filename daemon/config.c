@@ -15,7 +15,7 @@
 #define LINE_SIZE_MAX 190 /* bytes; libinih has room for 200 */
 
 /* How a key's text becomes a value. */
-typedef enum value_type { TEXT, PATH, COUNT, COUNT64, NUMBER, LAYOUT, DTYPE, LEVEL } value_type;
+typedef enum value_type { TEXT, PATH, SEARCH, COUNT, COUNT64, NUMBER, LAYOUT, WINDOW, DTYPE, LEVEL } value_type;
 
 typedef struct config_key {
     const char *section, *name;
@@ -28,6 +28,8 @@ typedef struct config_key {
 
 static const config_key keys[] = {
     {"model", "path", PATH, AT(model), 0, 0},
+    {"model", "search", SEARCH, AT(model_search), 0, 0},
+    {"model", "window", WINDOW, AT(window), 1, BORA_POSITIONS_MAX},
     {"model", "layout", LAYOUT, AT(layout), 0, 0},
     {"server", "socket", PATH, AT(socket), 0, 0},
     {"sessions", "database", PATH, AT(database), 0, 0},
@@ -78,6 +80,28 @@ static bora_status set_path(char **slot, const char *text, bora_error *err)
     return whole ? replace_text(slot, whole, err) : bora_fail(err, BORA_E_NOMEM, "configuration");
 }
 
+/* "~/" at the start of each folder of "dir:dir". */
+static bora_status set_search(char **slot, const char *text, bora_error *err)
+{
+    BORA_CLEANUP(bora_freep) char *whole = NULL;
+    for (const char *at = text; *at;) {
+        size_t n = strcspn(at, ":");
+        BORA_CLEANUP(bora_freep) char *folder = bora_strndup(at, n), *expanded = NULL;
+        if (!folder)
+            return bora_fail(err, BORA_E_NOMEM, "configuration");
+        bora_status st = set_path(&expanded, folder, err);
+        if (st != BORA_OK)
+            return st;
+        char *longer = bora_format("%s%s%s", whole ? whole : "", whole ? ":" : "", expanded);
+        if (!longer)
+            return bora_fail(err, BORA_E_NOMEM, "configuration");
+        bora_free(whole);
+        whole = longer;
+        at += n + (at[n] == ':');
+    }
+    return replace_text(slot, whole ? whole : "", err);
+}
+
 static bora_status read_count(const config_key *key, const char *text, uint64_t *ret_count, bora_error *err)
 {
     char *end = NULL;
@@ -87,6 +111,21 @@ static bora_status read_count(const config_key *key, const char *text, uint64_t 
         return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected a whole number from %.0f to %.0f", key->section,
                          key->name, text, key->min, key->max);
     *ret_count = count;
+    return BORA_OK;
+}
+
+static bora_status set_window(const config_key *key, const char *text, uint32_t *slot, bora_error *err)
+{
+    uint64_t count = 0;
+    if (strcmp(text, "auto") == 0)
+        *slot = BORA_WINDOW_AUTO;
+    else if (strcmp(text, "none") == 0)
+        *slot = BORA_WINDOW_NONE;
+    else if (read_count(key, text, &count, NULL) == BORA_OK)
+        *slot = (uint32_t)count;
+    else
+        return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected auto, none or a number from %.0f to %.0f",
+                         key->section, key->name, text, key->min, key->max);
     return BORA_OK;
 }
 
@@ -109,9 +148,14 @@ static bora_status set_key(bora_config *config, const config_key *key, const cha
     switch (key->type) {
     case TEXT:
     case PATH:
+    case SEARCH:
         if (!*text)
             return bora_fail(err, BORA_E_INVAL, "%s.%s is empty", key->section, key->name);
-        return key->type == PATH ? set_path(slot, text, err) : replace_text(slot, text, err);
+        return key->type == PATH     ? set_path(slot, text, err)
+               : key->type == SEARCH ? set_search(slot, text, err)
+                                     : replace_text(slot, text, err);
+    case WINDOW:
+        return set_window(key, text, slot, err);
     case COUNT:
         st = read_count(key, text, &count, err);
         if (st == BORA_OK)
@@ -126,7 +170,7 @@ static bora_status set_key(bora_config *config, const config_key *key, const cha
         return read_number(key, text, slot, err);
     case LAYOUT:
         if (!bora_chat_layout_parse(text, slot))
-            return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected auto, none, v1 or v3", key->section,
+            return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected " BORA_CHAT_LAYOUTS, key->section,
                              key->name, text);
         return BORA_OK;
     case DTYPE:
@@ -346,6 +390,7 @@ bora_status bora_config_init(bora_config *config, bora_error *err)
 void bora_config_release(bora_config *config)
 {
     bora_free(config->model);
+    bora_free(config->model_search);
     bora_free(config->socket);
     bora_free(config->database);
     bora_free(config->plugin_path);

@@ -10,6 +10,7 @@
 
 #include "engine/sampler.h"
 #include "model/chat/chat.h"
+#include "model/model.h"
 #include "plugin/plugin.h"
 
 #include <stdbool.h>
@@ -26,7 +27,9 @@ typedef struct bora_config_option {
 /* Caller-owned; strings are the config's. */
 typedef struct bora_config {
     /* [model] */
-    char *model;             /* path; NULL: the embedded default */
+    char *model;             /* path or name; NULL: the embedded default */
+    char *model_search;      /* "dir:dir" where names are looked for; NULL: the default rule (model/model.h) */
+    uint32_t window;         /* BORA_WINDOW_AUTO, _NONE or a number */
     bora_chat_layout layout; /* AUTO: the model's own */
     /* [server] */
     char *socket; /* path or endpoint; NULL: the default rule (proto/endpoint.h) */

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "base/file.h"
+#include "base/guard.h"
 #include "base/memory.h"
 #include "endpoint.h"
 #include "server/server.h"
@@ -29,7 +30,7 @@ static const char usage[] =
     "\n"
     "The language-model daemon. Without options it serves the embedded model on the default socket.\n"
     "\n"
-    "  -m, --model PATH          a .gguf file, or a folder with params.json\n"
+    "  -m, --model MODEL         a .gguf file, a folder with params.json or config.json, or a name to look for\n"
     "  -s, --socket PATH         where to listen (default: $BORA_SOCKET, or $XDG_RUNTIME_DIR/bora/bora.sock)\n"
     "  -d, --database PATH       where sessions are kept (default: ~/.local/state/bora/sessions.db)\n"
     "  -c, --config FILE         instead of ~/.config/bora/borad.conf or /etc/bora/borad.conf; none: no file\n"
@@ -169,13 +170,21 @@ static bora_status find_base(borad *self, bora_error *err)
     return self->base ? BORA_OK : bora_fail(err, BORA_E_NOMEM, "own path");
 }
 
-/* The embedded default: as installed, else from the build tree (<tree>/build/bin/borad). */
+/* What is configured, by path or by name. */
+static bora_status find_configured_model(borad *self, bora_error *err)
+{
+    BORA_CLEANUP(bora_freep) char *standard = bora_model_search_default(self->base);
+    if (!standard)
+        return bora_fail(err, BORA_E_NOMEM, "model");
+    const char *search = self->config.model_search ? self->config.model_search : standard;
+    return bora_model_find(self->config.model, search, &self->model_path, err);
+}
+
+/* Else the embedded default: as installed, or from the build tree (<tree>/build/bin/borad). */
 static bora_status find_model(borad *self, bora_error *err)
 {
-    if (self->config.model) {
-        self->model_path = bora_strdup(self->config.model);
-        return self->model_path ? BORA_OK : bora_fail(err, BORA_E_NOMEM, "model");
-    }
+    if (self->config.model)
+        return find_configured_model(self, err);
     BORA_CLEANUP(bora_freep) char *installed = bora_format("%s/share/bora/models/bora-tiny-q8_0.gguf", self->base);
     const char *slash = strrchr(self->base, '/');
     BORA_CLEANUP(bora_freep)
@@ -269,7 +278,7 @@ static bora_status build_pipeline(borad *self, bora_error *err)
 static bora_status build(borad *self, bora_error *err)
 {
     const bora_config *config = &self->config;
-    bora_model_options model_options = {.layout = config->layout};
+    bora_model_options model_options = {.layout = config->layout, .window = config->window};
     bora_status st = bora_model_open(self->model_path, &model_options, &self->log, &self->model, err);
     return st == BORA_OK ? build_pipeline(self, err) : st;
 }
@@ -423,7 +432,9 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     self.log.level = self.config.log_level;
-    st = run(&self, line.check, &err);
+    st = bora_guard_install(&err);
+    if (st == BORA_OK)
+        st = run(&self, line.check, &err);
     if (st != BORA_OK)
         bora_logf(&self.log, BORA_LOG_ERROR, "%s", err.message);
     take_apart(&self);

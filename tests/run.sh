@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.." || exit 1
 export OPENBLAS_NUM_THREADS=1
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:allocator_may_return_null=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
-export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:allocator_may_return_null=1:suppressions=$PWD/tests/tsan.supp}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:die_after_fork=0:allocator_may_return_null=1:suppressions=$PWD/tests/tsan.supp}
 limit=${BORA_TEST_TIMEOUT:-300}
 passed=0 failed=0 skipped=0 broken=()
 log=$(mktemp) || exit 1

@@ -14,7 +14,7 @@ static bora_shown count(const bora_client_value *map, const char *key)
 }
 
 /* "256 in every layer", "none", or how many layers have which: windows differ between the layers of some models. */
-static void add_windows(bora_table *table, const bora_client_value *windows)
+static void add_windows(bora_table *table, const bora_client_value *windows, const bora_client_value *source)
 {
     bora_text text = {0};
     uint32_t n = bora_client_value_count(windows);
@@ -41,6 +41,12 @@ static void add_windows(bora_table *table, const bora_client_value *windows)
             (void)snprintf(part, sizeof part, "%s%s in %" PRIu32 " layers", separator, bora_show_count(window).text,
                            n_same);
         bora_text_append_string(&text, part);
+    }
+    size_t source_size = 0;
+    const char *source_text = bora_client_value_text(source, &source_size);
+    if (source_size > 0) { /* a daemon of an older version does not say it */
+        bora_text_append_string(&text, "; ");
+        bora_text_append(&text, source_text, source_size);
     }
     table->failed = table->failed || text.failed;
     bora_table_add_text(table, text.data ? text.data : "-", text.data ? text.size : 1);
@@ -84,17 +90,20 @@ static bool print(const bora_cli *cli, const bora_client_value *value)
     add_fact(&table, "vocabulary", value, "vocab_size");
     add_fact(&table, "context", value, "context");
     bora_table_add(&table, "window");
-    add_windows(&table, bora_client_value_get(value, "windows"));
+    add_windows(&table, bora_client_value_get(value, "windows"), bora_client_value_get(value, "window_source"));
     bora_table_add(&table, "rope theta");
     bora_table_addf(&table, "%.10g", bora_client_value_float(bora_client_value_get(value, "rope_theta"), 0));
     bora_table_add(&table, "norm epsilon");
     bora_table_addf(&table, "%.6g", bora_client_value_float(bora_client_value_get(value, "norm_eps"), 0));
     bora_table_add(&table, "weights");
     bora_table_add(&table, bora_show_bytes(number(value, "weight_bytes")).text);
+    add_fact(&table, "tensor types", value, "tensor_types");
     bora_table_add(&table, "KV cache");
     bora_table_addf(&table, "%s per token, at most %s per session",
                     bora_show_bytes(number(value, "kv_bytes_per_token")).text,
                     bora_show_bytes(number(value, "kv_bytes_per_session")).text);
+    bora_table_add(&table, "memory");
+    bora_table_addf(&table, "about %s with one such session", bora_show_bytes(number(value, "memory_bytes")).text);
     bool done = bora_table_print(&table, &cli->print);
     bora_table_release(&table);
     return done;

@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include "base/guard.h"
 #include "base/memory.h"
 
 #include <errno.h>
@@ -39,6 +40,7 @@ bora_status bora_file_map(const char *path, bora_file *ret_file, bora_error *err
         if (data == MAP_FAILED)
             return bora_fail(err, BORA_E_IO, "map '%s': %s", path, strerror(errno));
         file.data = data;
+        file.guard = bora_guard_add(data, file.size);
     }
     *ret_file = file;
     return BORA_OK;
@@ -46,9 +48,15 @@ bora_status bora_file_map(const char *path, bora_file *ret_file, bora_error *err
 
 void bora_file_release(bora_file *file)
 {
+    bora_guard_remove(file->guard);
     if (file->data)
         (void)munmap((void *)(uintptr_t)file->data, file->size); /* our own mapping: cannot fail */
     *file = (bora_file){0};
+}
+
+bool bora_file_is_damaged(const bora_file *file)
+{
+    return bora_guard_is_damaged(file->guard);
 }
 
 bora_status bora_file_read(const char *path, size_t max_size, char **ret_text, size_t *ret_size, bora_error *err)

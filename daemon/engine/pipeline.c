@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "engine/pipeline_private.h"
+#include "model/blocks.h"
 
 #include <string.h>
 
@@ -31,6 +32,24 @@ static const char *dtype_name(uint32_t dtype)
     return dtype == BORA_DTYPE_F16 ? "f16" : "f32";
 }
 
+/* Types may be mixed within a file, even within a layer. */
+static bora_status check_expert_types(const bora_pipeline *pipeline, bora_error *err)
+{
+    const bora_plugin_library *library = pipeline->libraries[BORA_PLUGIN_EXPERT];
+    uint32_t types = 0;
+    for (uint32_t l = 0; l < pipeline->hparams->n_layers; l++) {
+        const bora_layer_weights *layer = bora_model_layer(pipeline->model, l);
+        for (uint32_t e = 0; e < pipeline->hparams->n_experts; e++)
+            types |= BORA_DTYPE_BIT(layer->w1[e].dtype) | BORA_DTYPE_BIT(layer->w2[e].dtype) |
+                     BORA_DTYPE_BIT(layer->w3[e].dtype);
+    }
+    const uint32_t strange = types & ~bora_plugin_dtypes(library);
+    if (strange)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "plugin expert/%s cannot use %s weights, which this model has",
+                         bora_plugin_name(library), bora_block_of((uint32_t)__builtin_ctz(strange))->name);
+    return BORA_OK;
+}
+
 /* Refuses a pair that cannot talk, by name and reason. */
 static bora_status check_pair(const bora_pipeline *pipeline, bora_error *err)
 {
@@ -42,11 +61,7 @@ static bora_status check_pair(const bora_pipeline *pipeline, bora_error *err)
             return bora_fail(err, BORA_E_UNSUPPORTED, "plugin %s/%s does not speak %s keys and values",
                              bora_plugin_kind_name(kind), bora_plugin_name(pipeline->libraries[kind]),
                              dtype_name(dtype));
-    const bora_layer_weights *layer = bora_model_layer(pipeline->model, 0);
-    if (!(bora_plugin_dtypes(pipeline->libraries[BORA_PLUGIN_EXPERT]) & BORA_DTYPE_BIT(layer->w1[0].dtype)))
-        return bora_fail(err, BORA_E_UNSUPPORTED, "plugin expert/%s cannot use this model's weight type",
-                         bora_plugin_name(pipeline->libraries[BORA_PLUGIN_EXPERT]));
-    return BORA_OK;
+    return check_expert_types(pipeline, err);
 }
 
 static bora_status find_classes(bora_pipeline *pipeline, bora_error *err)
@@ -261,6 +276,17 @@ static bora_status prepare_batch(bora_pipeline *pipeline, const bora_batch *batc
     return BORA_OK;
 }
 
+/* Everybody who generates is told, the log once. */
+static bora_status damaged(bora_pipeline *pipeline, bora_error *err)
+{
+    const char *path = bora_model_path(pipeline->model);
+    if (!pipeline->is_damage_logged)
+        bora_logf(pipeline->log, BORA_LOG_ERROR,
+                  "model '%s' was cut short or cannot be read any more: nothing is generated until a restart", path);
+    pipeline->is_damage_logged = true;
+    return bora_fail(err, BORA_E_IO, "the model's file was cut short or cannot be read any more: '%.200s'", path);
+}
+
 bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *batch, const atomic_bool *cancel,
                                   float *logits, bora_error *err)
 {
@@ -281,6 +307,9 @@ bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *bat
         st = bora_stage_forward(pipeline->stages[0], batch->tokens, pipeline->parts, batch->n_parts, cancel, &trace,
                                 pipeline->hidden, logits, err);
     }
+    /* Looked at afterwards: what was lost before this batch shows as well, and is refused in the same way. */
+    if (st == BORA_OK && bora_model_is_damaged(pipeline->model))
+        st = damaged(pipeline, err);
     for (uint32_t i = 0; i < batch->n_parts; i++) {
         bora_sequence *sequence = batch->parts[i].sequence;
         if (st == BORA_OK)

@@ -75,7 +75,8 @@ void bora_pipeline_trace(bora_pipeline *pipeline, bora_trace_fn fn, void *arg); 
 
 /* Runs the batch. logits [sum of n_logits, vocab_size] in the order of the rows. cancel, if not NULL, is polled once
  * per layer. On any error no sequence has moved: their caches are cut back to where they were. Errors: INVAL (token out
- * of range, too many rows), LIMIT (max_positions), NOMEM, CANCELLED. */
+ * of range, too many rows), LIMIT (max_positions), NOMEM, CANCELLED, IO (a file of the model was damaged while it was
+ * in use: every batch from then on). */
 bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *batch, const atomic_bool *cancel,
                                   float *logits, bora_error *err);
 

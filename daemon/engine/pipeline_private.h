@@ -28,6 +28,7 @@ struct bora_pipeline {
     bora_stages *threads;   /* NULL with one stage */
     bora_stage_part *parts; /* [n_stages, max_tokens] scratch of forward */
     float *hidden;          /* [max_tokens, dim], with one stage */
+    bool is_damage_logged;  /* that a file of the model is gone */
     bora_trace trace;
     pthread_mutex_t trace_lock; /* one call of the trace function at a time */
 };

@@ -1,21 +1,17 @@
-/* Weights as f32. Every conversion is exact except q8_0's single product (float)q * d, which is rounded once, here and
- * in the fused products of matmul alike: so it does not matter to a result where a weight was converted. */
-#include "kernels/dequantize.h"
-
-#include "kernels/kernels.h"
-
-#include <string.h>
+/* Weights as f32: the choice of the function, and the types that need no arithmetic worth a file of its own. Every
+ * conversion is exact except for the products and sums of the block types, which are rounded here and in the fused
+ * products of matmul alike: so it does not matter to a result where a weight was converted. */
+#include "kernels/dequantize_block.h"
+#include "model/blocks.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
 #endif
 
-static uint16_t load_u16(const uint8_t *bytes)
+static void f32_plain(const uint8_t *in, size_t n, float *out)
 {
-    uint16_t value;
-    memcpy(&value, bytes, sizeof value);
-    return value;
+    memcpy(out, in, 4 * n);
 }
 
 static void f16_plain(const uint8_t *in, size_t n, float *out)
@@ -33,7 +29,7 @@ static void bf16_plain(const uint8_t *in, size_t n, float *out)
 static void q8_0_plain(const uint8_t *in, size_t n_blocks, float *out)
 {
     for (size_t block = 0; block < n_blocks; block++, in += BORA_Q8_0_SIZE, out += BORA_Q8_0_ELEMENTS) {
-        float d = bora_f16_to_f32(load_u16(in));
+        float d = load_f16(in);
         int8_t q[BORA_Q8_0_ELEMENTS];
         memcpy(q, in + 2, sizeof q);
         for (size_t i = 0; i < BORA_Q8_0_ELEMENTS; i++)
@@ -74,36 +70,49 @@ TARGET_AVX2 static void q8_0_avx2(const uint8_t *in, size_t n_blocks, float *out
 
 #endif
 
-void bora_dequantize_row(const bora_cpu *cpu, uint32_t dtype, const uint8_t *row, size_t first, size_t n, float *out)
-{
-    void (*f16)(const uint8_t *, size_t, float *) = f16_plain;
-    void (*bf16)(const uint8_t *, size_t, float *) = bf16_plain;
-    void (*q8_0)(const uint8_t *, size_t, float *) = q8_0_plain;
 #if defined(__x86_64__)
-    if (cpu && cpu->avx2) {
-        f16 = f16_avx2;
-        bf16 = bf16_avx2;
-        q8_0 = q8_0_avx2;
+#define TWINS(name)                                                                                                    \
+    &(const bora_dequantizer)                                                                                          \
+    {                                                                                                                  \
+        name##_plain, name##_avx2                                                                                      \
     }
 #else
-    (void)cpu;
-#endif
-    switch (dtype) {
-    case BORA_DTYPE_F32:
-        memcpy(out, row + 4 * first, 4 * n);
-        break;
-    case BORA_DTYPE_F16:
-        f16(row + 2 * first, n, out);
-        break;
-    case BORA_DTYPE_BF16:
-        bf16(row + 2 * first, n, out);
-        break;
-    case BORA_DTYPE_Q8_0:
-        q8_0(row + first / BORA_Q8_0_ELEMENTS * BORA_Q8_0_SIZE, n / BORA_Q8_0_ELEMENTS, out);
-        break;
-    default: /* the model loader lets no other type through */
-        break;
+#define TWINS(name)                                                                                                    \
+    &(const bora_dequantizer)                                                                                          \
+    {                                                                                                                  \
+        name##_plain, NULL                                                                                             \
     }
+#endif
+
+static const bora_dequantizer *const dequantizers[BORA_DTYPE_COUNT] = {
+    [BORA_DTYPE_F32] = &(const bora_dequantizer){f32_plain, NULL},
+    [BORA_DTYPE_F16] = TWINS(f16),
+    [BORA_DTYPE_BF16] = TWINS(bf16),
+    [BORA_DTYPE_Q8_0] = TWINS(q8_0),
+    [BORA_DTYPE_Q4_0] = &bora_dequantizer_q4_0,
+    [BORA_DTYPE_Q4_1] = &bora_dequantizer_q4_1,
+    [BORA_DTYPE_Q5_0] = &bora_dequantizer_q5_0,
+    [BORA_DTYPE_Q5_1] = &bora_dequantizer_q5_1,
+    [BORA_DTYPE_Q2_K] = &bora_dequantizer_q2_k,
+    [BORA_DTYPE_Q3_K] = &bora_dequantizer_q3_k,
+    [BORA_DTYPE_Q4_K] = &bora_dequantizer_q4_k,
+    [BORA_DTYPE_Q5_K] = &bora_dequantizer_q5_k,
+    [BORA_DTYPE_Q6_K] = &bora_dequantizer_q6_k,
+    [BORA_DTYPE_IQ4_NL] = &bora_dequantizer_iq4_nl,
+    [BORA_DTYPE_IQ4_XS] = &bora_dequantizer_iq4_xs,
+};
+
+void bora_dequantize_row(const bora_cpu *cpu, uint32_t dtype, const uint8_t *row, size_t first, size_t n, float *out)
+{
+    const bora_block *block = bora_block_of(dtype);
+    if (!block) /* the model loader lets no other type through */
+        return;
+    const bora_dequantizer *dequantizer = dequantizers[dtype];
+    const uint8_t *in = row + first / block->n_elements * block->size;
+    if (cpu && cpu->avx2 && dequantizer->avx2)
+        dequantizer->avx2(in, n / block->n_elements, out);
+    else
+        dequantizer->plain(in, n / block->n_elements, out);
 }
 
 void bora_dequantize(const bora_cpu *cpu, const bora_tensor *w, uint64_t first_row, uint64_t n_rows, float *out)

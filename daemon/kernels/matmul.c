@@ -11,6 +11,7 @@
 #include "base/size.h"
 #include "kernels/dequantize.h"
 #include "kernels/kernels.h"
+#include "model/blocks.h"
 
 #include <assert.h>
 #include <string.h>
@@ -18,11 +19,13 @@
 /* 192 KiB of weights, 528 KiB of partial sums and 396 KiB of x, what stays in a second-level cache of today. Of eight
  * combinations tried the fastest; the others lose up to a tenth. */
 #define BLOCK_ROWS    64u
-#define BLOCK_COLS    768u
+#define BLOCK_COLS    768u /* whole blocks of every type */
 #define BLOCK_TOKENS  132u
 /* Multiply-adds below which waking the other threads costs more than they save. */
 #define SMALL_WORK    (32u * 1024u)
 #define GENERIC_LANES 16u
+
+_Static_assert(BLOCK_COLS % BORA_BLOCK_ELEMENTS_MAX == 0, "k is cut between blocks");
 
 typedef struct matmul_scratch {
     float *weights; /* [BLOCK_ROWS, n_cols of a range] */
@@ -34,7 +37,7 @@ struct bora_kernels {
     bora_pool *pool;
     const bora_matmul_path *path;
     size_t max_cols;
-    size_t block_cols; /* columns of a range: BLOCK_COLS, or max_cols rounded up if that is less */
+    size_t block_cols; /* columns of a range: BLOCK_COLS, or, if all rows are shorter, a whole row */
     float *memory;
     matmul_scratch scratch[]; /* [n_threads] */
 };
@@ -84,16 +87,15 @@ static const bora_matmul_path generic_path = {
 
 void bora_matmul_reference(const bora_tensor *w, size_t n, const float *x, float *y, size_t y_stride)
 {
+    const size_t n_block = bora_block_of(w->dtype)->n_elements;
     for (size_t token = 0; token < n; token++, x += w->n_cols, y += y_stride) {
         for (uint64_t r = 0; r < w->n_rows; r++) {
             const uint8_t *row = (const uint8_t *)w->data + r * w->row_size;
-            float lanes[GENERIC_LANES] = {0};
+            float lanes[GENERIC_LANES] = {0}, block[BORA_BLOCK_ELEMENTS_MAX];
             for (size_t k = 0; k < w->n_cols; k++) {
-                float block[BORA_Q8_0_ELEMENTS]; /* the element, or for q8_0 the whole block it is in */
-                bool is_q8_0 = w->dtype == BORA_DTYPE_Q8_0;
-                size_t in_block = is_q8_0 ? k % BORA_Q8_0_ELEMENTS : 0;
-                bora_dequantize_row(NULL, w->dtype, row, k - in_block, is_q8_0 ? BORA_Q8_0_ELEMENTS : 1, block);
-                lanes[k % GENERIC_LANES] += block[in_block] * x[k];
+                if (k % n_block == 0)
+                    bora_dequantize_row(NULL, w->dtype, row, k, n_block, block);
+                lanes[k % GENERIC_LANES] += block[k % n_block] * x[k];
             }
             y[r] = generic_add_lanes(lanes);
         }

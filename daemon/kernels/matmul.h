@@ -18,7 +18,7 @@ typedef struct bora_matmul_tile {
     const uint8_t *rows[BORA_TILE_ROWS]; /* weights from the first k of the range on; missing rows repeat another */
     const float *x;                      /* [n_tokens, x_stride], from the first k of the range on */
     size_t x_stride;                     /* floats */
-    size_t n;                            /* length of the range; a multiple of 32 except for the last */
+    size_t n;         /* length of the range; whole blocks, and a multiple of 32 except for the last */
     float *state;     /* [n_tokens, 4, lanes] partial sums, 64-byte aligned; NULL if first and last */
     bool first, last; /* begin at zero; add up the lanes into y */
     float *y;         /* [n_tokens, y_stride], at the tile's first row */

@@ -4,10 +4,14 @@
 #include "base/size.h"
 
 static const bora_block blocks[BORA_DTYPE_COUNT] = {
-    [BORA_DTYPE_F32] = {"f32", 1, 4},
-    [BORA_DTYPE_F16] = {"f16", 1, 2},
-    [BORA_DTYPE_BF16] = {"bf16", 1, 2},
-    [BORA_DTYPE_Q8_0] = {"q8_0", 32, 34},
+    [BORA_DTYPE_F32] = {"f32", 1, 4},           [BORA_DTYPE_F16] = {"f16", 1, 2},
+    [BORA_DTYPE_BF16] = {"bf16", 1, 2},         [BORA_DTYPE_Q8_0] = {"q8_0", 32, 34},
+    [BORA_DTYPE_Q4_0] = {"q4_0", 32, 18},       [BORA_DTYPE_Q4_1] = {"q4_1", 32, 20},
+    [BORA_DTYPE_Q5_0] = {"q5_0", 32, 22},       [BORA_DTYPE_Q5_1] = {"q5_1", 32, 24},
+    [BORA_DTYPE_Q2_K] = {"q2_k", 256, 84},      [BORA_DTYPE_Q3_K] = {"q3_k", 256, 110},
+    [BORA_DTYPE_Q4_K] = {"q4_k", 256, 144},     [BORA_DTYPE_Q5_K] = {"q5_k", 256, 176},
+    [BORA_DTYPE_Q6_K] = {"q6_k", 256, 210},     [BORA_DTYPE_IQ4_NL] = {"iq4_nl", 32, 18},
+    [BORA_DTYPE_IQ4_XS] = {"iq4_xs", 256, 136},
 };
 
 const bora_block *bora_block_of(uint32_t dtype)

@@ -6,8 +6,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* No type has larger blocks. */
+#define BORA_BLOCK_ELEMENTS_MAX 256u
+#define BORA_BLOCK_SIZE_MAX     210u
+
 typedef struct bora_block {
-    const char *name;    /* "f32", "f16", "bf16", "q8_0" */
+    const char *name;    /* "f32", "bf16", "q8_0", "q4_k": in lower case */
     uint32_t n_elements; /* per block */
     uint32_t size;       /* bytes per block */
 } bora_block;

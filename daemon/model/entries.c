@@ -19,6 +19,13 @@ bora_quoted bora_quote(const char *text, size_t n)
     return quoted;
 }
 
+void bora_names_free(char **names, size_t n_names)
+{
+    for (size_t i = 0; i < n_names; i++)
+        bora_free(names[i]);
+    bora_free(names);
+}
+
 bora_status bora_model_entries_reserve(bora_model *model, size_t n, bora_error *err)
 {
     size_t capacity;
@@ -98,6 +105,27 @@ static int by_name(const void *a, const void *b)
     return strcmp((*x)->info.name, (*y)->info.name);
 }
 
+static int by_place(const void *a, const void *b)
+{
+    const bora_model_entry *const *x = a, *const *y = b;
+    uintptr_t x_at = (uintptr_t)(*x)->data, y_at = (uintptr_t)(*y)->data;
+    return (x_at > y_at) - (x_at < y_at);
+}
+
+/* No byte is two tensors': an offset that is wrong but inside the file would be read without a word. */
+static bora_status overlap_check(bora_model_entry **entries, size_t n, bora_error *err)
+{
+    qsort(entries, n, sizeof *entries, by_place);
+    for (size_t i = 1; i < n; i++) {
+        const bora_tensor_info *before = &entries[i - 1]->info;
+        if ((uintptr_t)entries[i]->data - (uintptr_t)entries[i - 1]->data < before->size)
+            return bora_fail(err, BORA_E_FORMAT, "tensors '%s' and '%s' overlap",
+                             bora_quote(before->name, strlen(before->name)).text,
+                             bora_quote(entries[i]->info.name, strlen(entries[i]->info.name)).text);
+    }
+    return BORA_OK;
+}
+
 bora_status bora_model_entries_seal(bora_model *model, bora_error *err)
 {
     bora_model_entry **sorted = bora_arena_alloc(&model->arena, model->n_entries, sizeof(bora_model_entry *));
@@ -105,6 +133,9 @@ bora_status bora_model_entries_seal(bora_model *model, bora_error *err)
         return bora_fail(err, BORA_E_NOMEM, "index of %zu tensors", model->n_entries);
     for (size_t i = 0; i < model->n_entries; i++)
         sorted[i] = &model->entries[i];
+    bora_status st = overlap_check(sorted, model->n_entries, err);
+    if (st != BORA_OK)
+        return st;
     qsort(sorted, model->n_entries, sizeof *sorted, by_name);
     for (size_t i = 1; i < model->n_entries; i++)
         if (strcmp(sorted[i - 1]->info.name, sorted[i]->info.name) == 0)

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "model/gguf_reader.h"
+#include "model/gguf_split.h"
 #include "model/model_private.h"
 
 #include <inttypes.h>
@@ -68,12 +69,14 @@ static bora_status rope_scaling_check(const bora_gguf *gguf, bora_error *err)
     return BORA_OK;
 }
 
-static bora_status read_windows(const bora_gguf *gguf, bora_hparams *h, bora_error *err)
+/* One window for all layers, or one for each. */
+static bora_status read_window_list(const bora_gguf *gguf, bora_hparams *h, bora_error *err)
 {
     static const char key[] = "llama.attention.sliding_window";
     h->n_windows = 1;
     h->windows[0] = 0;
     const bora_gguf_value *value = bora_gguf_find(gguf, key);
+    h->window_source = value ? key : NULL;
     if (!value || value->type != BORA_GGUF_ARRAY)
         return bora_gguf_u32(gguf, key, "sliding_window", false, 0, BORA_POSITIONS_MAX, &h->windows[0], err);
     if (value->n < 1 || value->n > BORA_LAYERS_MAX)
@@ -84,6 +87,34 @@ static bora_status read_windows(const bora_gguf *gguf, bora_hparams *h, bora_err
             return bora_fail(err, BORA_E_FORMAT, "key '%s': element %zu is not a whole number from 0 to %u", key, i,
                              BORA_POSITIONS_MAX);
     h->n_windows = (uint32_t)value->n;
+    return BORA_OK;
+}
+
+/* Which layers have the one window: a list of truth values, or a number n that leaves every n-th layer without (0:
+ * none of them). */
+static bora_status read_windows(const bora_gguf *gguf, bora_hparams *h, bora_error *err)
+{
+    static const char key[] = "llama.attention.sliding_window_pattern";
+    bora_status st = read_window_list(gguf, h, err);
+    const bora_gguf_value *value = bora_gguf_find(gguf, key);
+    if (st != BORA_OK || !value)
+        return st;
+    if (h->n_windows != 1 || h->windows[0] == 0)
+        return bora_fail(err, BORA_E_FORMAT, "key '%s' is there, but llama.attention.sliding_window is not one window",
+                         key);
+    const bool is_list = value->type == BORA_GGUF_ARRAY;
+    uint32_t period = 0;
+    if (!is_list && (st = bora_gguf_u32(gguf, key, "pattern", true, 0, BORA_LAYERS_MAX, &period, err)) != BORA_OK)
+        return st;
+    if (is_list && (value->element_type != BORA_GGUF_BOOL || value->n != h->n_layers))
+        return bora_fail(err, BORA_E_FORMAT, "key '%s' is not a list of %u bools", key, h->n_layers);
+    const uint32_t window = h->windows[0];
+    for (uint32_t layer = 0; layer < h->n_layers; layer++) {
+        bool has_window = is_list ? value->data[layer] != 0 : period == 0 || layer % period < period - 1;
+        h->windows[layer] = has_window ? window : 0;
+    }
+    h->n_windows = h->n_layers;
+    h->window_source = "llama.attention.sliding_window and its pattern";
     return BORA_OK;
 }
 
@@ -171,17 +202,12 @@ static bora_status read_hparams(const bora_gguf *gguf, bora_hparams *h, bora_err
 /* Keys that change the answers and that nothing here looks at. */
 static bora_status refuse_others(const bora_gguf *gguf, bora_error *err)
 {
-    static const char *const keys[] = {"llama.attention.sliding_window_pattern", "llama.logit_scale"};
+    static const char *const keys[] = {"llama.logit_scale", "llama.attention.temperature_scale"};
     for (size_t i = 0; i < BORA_ARRAY_SIZE(keys); i++)
         if (bora_gguf_find(gguf, keys[i]))
             return bora_fail(err, BORA_E_UNSUPPORTED, "key '%s' asks for something this version does not compute",
                              keys[i]);
-    uint32_t n_files = 1;
-    bora_status st = bora_gguf_u32(gguf, "split.count", "files", false, 0, UINT32_MAX, &n_files, err);
-    if (st == BORA_OK && n_files > 1)
-        st = bora_fail(err, BORA_E_UNSUPPORTED, "split.count is %u: one of several files, this build reads whole ones",
-                       n_files);
-    return st;
+    return BORA_OK;
 }
 
 /* ---- tensors ---- */
@@ -191,17 +217,17 @@ static const struct {
     const char *name;
     uint32_t dtype;
 } types[] = {
-    [0] = {"F32", BORA_DTYPE_F32},       [1] = {"F16", BORA_DTYPE_F16},        [2] = {"Q4_0", BORA_DTYPE_COUNT},
-    [3] = {"Q4_1", BORA_DTYPE_COUNT},    [6] = {"Q5_0", BORA_DTYPE_COUNT},     [7] = {"Q5_1", BORA_DTYPE_COUNT},
-    [8] = {"Q8_0", BORA_DTYPE_Q8_0},     [9] = {"Q8_1", BORA_DTYPE_COUNT},     [10] = {"Q2_K", BORA_DTYPE_COUNT},
-    [11] = {"Q3_K", BORA_DTYPE_COUNT},   [12] = {"Q4_K", BORA_DTYPE_COUNT},    [13] = {"Q5_K", BORA_DTYPE_COUNT},
-    [14] = {"Q6_K", BORA_DTYPE_COUNT},   [15] = {"Q8_K", BORA_DTYPE_COUNT},    [16] = {"IQ2_XXS", BORA_DTYPE_COUNT},
-    [17] = {"IQ2_XS", BORA_DTYPE_COUNT}, [18] = {"IQ3_XXS", BORA_DTYPE_COUNT}, [19] = {"IQ1_S", BORA_DTYPE_COUNT},
-    [20] = {"IQ4_NL", BORA_DTYPE_COUNT}, [21] = {"IQ3_S", BORA_DTYPE_COUNT},   [22] = {"IQ2_S", BORA_DTYPE_COUNT},
-    [23] = {"IQ4_XS", BORA_DTYPE_COUNT}, [24] = {"I8", BORA_DTYPE_COUNT},      [25] = {"I16", BORA_DTYPE_COUNT},
-    [26] = {"I32", BORA_DTYPE_COUNT},    [27] = {"I64", BORA_DTYPE_COUNT},     [28] = {"F64", BORA_DTYPE_COUNT},
-    [29] = {"IQ1_M", BORA_DTYPE_COUNT},  [30] = {"BF16", BORA_DTYPE_BF16},     [34] = {"TQ1_0", BORA_DTYPE_COUNT},
-    [35] = {"TQ2_0", BORA_DTYPE_COUNT},  [39] = {"MXFP4", BORA_DTYPE_COUNT},
+    [0] = {"F32", BORA_DTYPE_F32},        [1] = {"F16", BORA_DTYPE_F16},        [2] = {"Q4_0", BORA_DTYPE_Q4_0},
+    [3] = {"Q4_1", BORA_DTYPE_Q4_1},      [6] = {"Q5_0", BORA_DTYPE_Q5_0},      [7] = {"Q5_1", BORA_DTYPE_Q5_1},
+    [8] = {"Q8_0", BORA_DTYPE_Q8_0},      [9] = {"Q8_1", BORA_DTYPE_COUNT},     [10] = {"Q2_K", BORA_DTYPE_Q2_K},
+    [11] = {"Q3_K", BORA_DTYPE_Q3_K},     [12] = {"Q4_K", BORA_DTYPE_Q4_K},     [13] = {"Q5_K", BORA_DTYPE_Q5_K},
+    [14] = {"Q6_K", BORA_DTYPE_Q6_K},     [15] = {"Q8_K", BORA_DTYPE_COUNT},    [16] = {"IQ2_XXS", BORA_DTYPE_COUNT},
+    [17] = {"IQ2_XS", BORA_DTYPE_COUNT},  [18] = {"IQ3_XXS", BORA_DTYPE_COUNT}, [19] = {"IQ1_S", BORA_DTYPE_COUNT},
+    [20] = {"IQ4_NL", BORA_DTYPE_IQ4_NL}, [21] = {"IQ3_S", BORA_DTYPE_COUNT},   [22] = {"IQ2_S", BORA_DTYPE_COUNT},
+    [23] = {"IQ4_XS", BORA_DTYPE_IQ4_XS}, [24] = {"I8", BORA_DTYPE_COUNT},      [25] = {"I16", BORA_DTYPE_COUNT},
+    [26] = {"I32", BORA_DTYPE_COUNT},     [27] = {"I64", BORA_DTYPE_COUNT},     [28] = {"F64", BORA_DTYPE_COUNT},
+    [29] = {"IQ1_M", BORA_DTYPE_COUNT},   [30] = {"BF16", BORA_DTYPE_BF16},     [34] = {"TQ1_0", BORA_DTYPE_COUNT},
+    [35] = {"TQ2_0", BORA_DTYPE_COUNT},   [39] = {"MXFP4", BORA_DTYPE_COUNT},
 };
 
 static bora_status dtype_of(const bora_gguf_tensor *tensor, uint32_t *ret_dtype, bora_error *err)
@@ -239,8 +265,22 @@ static bora_status add_tensor(bora_model *model, const bora_gguf_tensor *tensor,
                                   data + offset, size - offset, err);
 }
 
+/* Data behind the last tensor means that the tensor count or a shape is not the one that was written: then the data
+ * section begins elsewhere, and every tensor is garbage of the right size. first: the file's first entry. Told only
+ * when nothing better is known: *left_over is set to these bytes. */
+static void check_end(const bora_model *model, size_t first, const uint8_t *end, uint32_t alignment, size_t *left_over)
+{
+    size_t rest = SIZE_MAX;
+    for (size_t i = first; i < model->n_entries; i++) {
+        size_t behind = (size_t)(end - model->entries[i].data) - (size_t)model->entries[i].info.size;
+        rest = behind < rest ? behind : rest;
+    }
+    if (rest >= alignment && first < model->n_entries)
+        *left_over = rest;
+}
+
 /* Descriptions come first and the data section begins after the last one, so they are passed over twice. */
-static bora_status read_tensors(bora_model *model, bora_gguf *gguf, uint32_t *ret_alignment, bora_error *err)
+static bora_status read_tensors(bora_model *model, bora_gguf *gguf, size_t *left_over, bora_error *err)
 {
     uint32_t alignment = 32;
     bora_status st = bora_gguf_u32(gguf, "general.alignment", "alignment", false, 0, UINT32_MAX, &alignment, err);
@@ -255,7 +295,7 @@ static bora_status read_tensors(bora_model *model, bora_gguf *gguf, uint32_t *re
     if ((st = bora_model_entries_reserve(model, (size_t)gguf->n_tensors, err)) != BORA_OK)
         return st;
     bora_gguf_tensor tensor;
-    const size_t first = gguf->at;
+    const size_t first = gguf->at, first_entry = model->n_entries;
     for (uint64_t i = 0; i < gguf->n_tensors; i++)
         if ((st = bora_gguf_read_tensor(gguf, &tensor, err)) != BORA_OK)
             return st;
@@ -267,22 +307,52 @@ static bora_status read_tensors(bora_model *model, bora_gguf *gguf, uint32_t *re
         if ((st = bora_gguf_read_tensor(gguf, &tensor, err)) != BORA_OK ||
             (st = add_tensor(model, &tensor, gguf->data + start, gguf->size - start, alignment, err)) != BORA_OK)
             return st;
-    *ret_alignment = alignment;
-    return bora_model_entries_seal(model, err);
+    check_end(model, first_entry, gguf->data + gguf->size, alignment, left_over);
+    return BORA_OK;
 }
 
-/* Data behind the last tensor means that the tensor count or a shape is not the one that was written: then the data
- * section begins elsewhere, and every tensor is garbage of the right size. */
-static bora_status check_end(const bora_model *model, const uint8_t *end, uint32_t alignment, bora_error *err)
+/* ---- the other files of a split model ---- */
+
+static bora_status read_part(bora_model *model, const char *path, uint32_t part, uint32_t n_parts, size_t *left_over,
+                             bora_error *err)
 {
-    size_t rest = SIZE_MAX;
-    for (size_t i = 0; i < model->n_entries; i++) {
-        size_t behind = (size_t)(end - model->entries[i].data) - (size_t)model->entries[i].info.size;
-        rest = behind < rest ? behind : rest;
+    const bora_file *file = NULL;
+    bora_status st = bora_model_map(model, path, &file, err);
+    if (st == BORA_E_NOT_FOUND)
+        return bora_fail(err, st, "part %u of %u is missing: '%s'", part + 1, n_parts, path);
+    if (st != BORA_OK)
+        return st;
+    BORA_CLEANUP(bora_gguf_release) bora_gguf gguf = {0};
+    if ((st = bora_gguf_read(file->data, file->size, &gguf, err)) == BORA_OK &&
+        (st = bora_gguf_split_check(&gguf, part, &n_parts, err)) == BORA_OK)
+        st = read_tensors(model, &gguf, left_over, err);
+    if (st == BORA_OK || !err)
+        return st;
+    bora_error inner = *err;
+    return bora_fail(err, st, "part %u of %u: %s", part + 1, n_parts, inner.message);
+}
+
+/* gguf: the first part, whose tensors are read. The names of the others follow from its own. */
+static bora_status read_parts(bora_model *model, const bora_gguf *gguf, uint32_t n_parts, size_t *left_over,
+                              bora_error *err)
+{
+    if (n_parts == 1)
+        return BORA_OK;
+    size_t n_stem = 0;
+    bora_status st = bora_gguf_split_stem(model->path, n_parts, &n_stem, err);
+    for (uint32_t part = 1; st == BORA_OK && part < n_parts; part++) {
+        BORA_CLEANUP(bora_freep)
+        char *path = bora_format("%.*s-%05u-of-%05u.gguf", (int)n_stem, model->path, part + 1, n_parts);
+        st = path ? read_part(model, path, part, n_parts, left_over, err)
+                  : bora_fail(err, BORA_E_NOMEM, "part %u of %u", part + 1, n_parts);
     }
-    if (rest >= alignment)
-        return bora_fail(err, BORA_E_FORMAT, "%zu bytes follow the last tensor's data", rest);
-    return BORA_OK;
+    uint32_t n_tensors = (uint32_t)model->n_entries; /* at most BORA_TENSORS_MAX */
+    if (st == BORA_OK)
+        st = bora_gguf_u32(gguf, "split.tensors.count", "tensors", false, 0, UINT32_MAX, &n_tensors, err);
+    if (st == BORA_OK && n_tensors != model->n_entries)
+        return bora_fail(err, BORA_E_FORMAT, "split.tensors.count is %u, the %u parts have %zu tensors", n_tensors,
+                         n_parts, model->n_entries);
+    return st;
 }
 
 /* ---- vocabulary ---- */
@@ -381,6 +451,15 @@ static bora_status read_arrays(bora_model *model, const bora_gguf *gguf, bool te
                   : bora_tokenizer_new(&vocab, &model->tokenizer, err);
 }
 
+static bora_status read_template(bora_model *model, const bora_gguf *gguf, bora_error *err)
+{
+    bora_gguf_text text = {0};
+    bora_status st = bora_gguf_string(gguf, "tokenizer.chat_template", false, &text, err);
+    if (st == BORA_OK && model->tokenizer && text.size > 0)
+        model->template_layout = bora_chat_layout_of_template(text.bytes, text.size, model->tokenizer);
+    return st;
+}
+
 static bora_status read_vocab(bora_model *model, const bora_gguf *gguf, const bora_model_options *options,
                               bora_error *err)
 {
@@ -417,12 +496,16 @@ bora_status bora_gguf_load(bora_model *model, const uint8_t *data, size_t size, 
         return st;
     model->format = "gguf";
     bora_gguf_text name = {0};
-    uint32_t alignment = 0;
-    if ((st = architecture_check(&gguf, err)) != BORA_OK ||
+    uint32_t n_parts = 1;
+    size_t left_over = 0;
+    if ((st = bora_gguf_split_check(&gguf, 0, &n_parts, err)) != BORA_OK ||
+        (st = architecture_check(&gguf, err)) != BORA_OK ||
         (st = bora_gguf_string(&gguf, "general.name", false, &name, err)) != BORA_OK ||
         (st = bora_model_name_set(model, name.bytes, name.size, err)) != BORA_OK ||
         (st = refuse_others(&gguf, err)) != BORA_OK || (st = read_hparams(&gguf, &model->hparams, err)) != BORA_OK ||
-        (st = read_tensors(model, &gguf, &alignment, err)) != BORA_OK)
+        (st = read_tensors(model, &gguf, &left_over, err)) != BORA_OK ||
+        (st = read_parts(model, &gguf, n_parts, &left_over, err)) != BORA_OK ||
+        (st = bora_model_entries_seal(model, err)) != BORA_OK)
         return st;
     const bora_model_entry *embeddings = bora_model_entries_find(model, gguf_names.embeddings);
     if (model->hparams.vocab_size == 0 && embeddings && embeddings->info.n_dims == 2 &&
@@ -435,7 +518,9 @@ bora_status bora_gguf_load(bora_model *model, const uint8_t *data, size_t size, 
             BORA_VOCAB_MAX);
     if ((st = bora_hparams_check(&model->hparams, err)) != BORA_OK ||
         (st = bora_model_weights(model, &gguf_names, err)) != BORA_OK ||
-        (st = read_vocab(model, &gguf, options, err)) != BORA_OK)
+        (st = read_vocab(model, &gguf, options, err)) != BORA_OK || (st = read_template(model, &gguf, err)) != BORA_OK)
         return st;
-    return check_end(model, data + size, alignment, err);
+    if (left_over)
+        return bora_fail(err, BORA_E_FORMAT, "%zu bytes follow the last tensor's data", left_over);
+    return BORA_OK;
 }

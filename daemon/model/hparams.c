@@ -1,7 +1,9 @@
 /* Hyper-parameters are checked here once, whatever file they came from; what follows may rely on it. */
 #include "model/hparams.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 
 static bora_status range_check(const char *name, uint32_t value, uint32_t min, uint32_t max, bora_error *err)
 {
@@ -63,4 +65,34 @@ bora_status bora_hparams_check(const bora_hparams *h, bora_error *err)
         if ((st = range_check("sliding_window", h->windows[i], 0, BORA_POSITIONS_MAX, err)) != BORA_OK)
             return st;
     return BORA_OK;
+}
+
+static bool repeats(const bora_hparams *h, uint32_t period)
+{
+    for (uint32_t i = period; i < h->n_windows; i++)
+        if (h->windows[i] != h->windows[i - period])
+            return false;
+    return h->n_windows % period == 0;
+}
+
+void bora_hparams_windows_shorten(bora_hparams *h)
+{
+    uint32_t period = 1;
+    while (period < h->n_windows && !repeats(h, period))
+        period++;
+    h->n_windows = period;
+}
+
+void bora_hparams_windows_text(const bora_hparams *h, char *text, size_t size)
+{
+    size_t n = 0;
+    text[0] = '\0';
+    for (uint32_t i = 0; i < h->n_windows && n < size; i++) {
+        const char *separator = i ? ", " : "";
+        int got = h->windows[i] ? snprintf(text + n, size - n, "%s%" PRIu32, separator, h->windows[i])
+                                : snprintf(text + n, size - n, "%snone", separator);
+        n += got > 0 ? (size_t)got : size;
+    }
+    if (h->n_windows > 1 && n < size)
+        (void)snprintf(text + n, size - n, " (repeated over the layers)"); /* cut is fine */
 }

@@ -4,6 +4,8 @@
 
 #include "base/status.h"
 
+#include <stdbool.h>
+
 /* Limits on what a file may say, checked before anything is allocated. */
 #define BORA_LAYERS_MAX     1024u
 #define BORA_EXPERTS_MAX    256u
@@ -28,6 +30,7 @@ typedef struct bora_hparams {
     float rope_theta;
     uint32_t n_windows;                /* length of the pattern, at least 1; n_layers is a multiple of it */
     uint32_t windows[BORA_LAYERS_MAX]; /* repeated over the layers; 0: no window */
+    const char *window_source;         /* static: what stated them; NULL: nothing did */
 } bora_hparams;
 
 /* The window of a layer; 0: none. */
@@ -35,6 +38,19 @@ static inline uint32_t bora_hparams_window(const bora_hparams *hparams, uint32_t
 {
     return hparams->windows[layer % hparams->n_windows];
 }
+
+static inline bool bora_hparams_any_window(const bora_hparams *hparams)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < hparams->n_windows; i++)
+        any |= hparams->windows[i] != 0;
+    return any;
+}
+
+/* A pattern that repeats itself becomes its shortest form, so that the same windows always look the same. */
+void bora_hparams_windows_shorten(bora_hparams *hparams);
+/* "4096", "none", "4096, none (repeated over the layers)"; cut at size. */
+void bora_hparams_windows_text(const bora_hparams *hparams, char *text, size_t size);
 
 /* Everything inside its limit, heads divisible, head_dim even, eps and theta positive and finite, pattern whole.
  * Errors: FORMAT, with the name of the offending parameter. */

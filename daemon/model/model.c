@@ -6,6 +6,7 @@
 #include "model/model_private.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -16,6 +17,7 @@ void bora_model_free(bora_model *model)
     bora_tokenizer_free(model->tokenizer);
     bora_free(model->entries);
     bora_arena_release(&model->arena);
+    bora_free(model->copied);
     for (size_t i = 0; i < model->n_files; i++)
         bora_file_release(&model->files[i]);
     bora_free(model->files);
@@ -105,19 +107,17 @@ static bora_status choose_layout(bora_model *model, const bora_model_options *op
     const bora_tokenizer *tokenizer = model->tokenizer;
     if (!tokenizer)
         model->layout = BORA_CHAT_NONE;
-    else if (asked == BORA_CHAT_AUTO)
-        model->layout = bora_chat_layout_choose(tokenizer);
-    else
+    else if (asked != BORA_CHAT_AUTO)
         model->layout = asked;
+    else if (model->template_layout > BORA_CHAT_NONE)
+        model->layout = model->template_layout;
+    else
+        model->layout = bora_chat_layout_choose(tokenizer);
     if (model->layout == BORA_CHAT_NONE)
         return BORA_OK;
-    if (bora_tokenizer_bos(tokenizer) < 0 || bora_tokenizer_eos(tokenizer) < 0)
-        return bora_fail(err, BORA_E_INVAL, "layout '%s' needs BOS and EOS, the tokenizer has none",
-                         bora_chat_layout_name(model->layout));
-    if (model->layout == BORA_CHAT_V3 &&
-        (bora_tokenizer_control(tokenizer, "[INST]") < 0 || bora_tokenizer_control(tokenizer, "[/INST]") < 0))
-        return bora_fail(err, BORA_E_INVAL, "layout 'v3' needs [INST] and [/INST], the tokenizer has none");
-    return BORA_OK;
+    bora_error why = {{0}};
+    bora_status st = bora_chat_layout_check(model->layout, tokenizer, &why);
+    return st == BORA_OK ? BORA_OK : bora_fail(err, BORA_E_INVAL, "%s", why.message);
 }
 
 static uint64_t n_elements(const bora_tensor *tensor)
@@ -150,16 +150,32 @@ static bora_status count(bora_model *model, bora_error *err)
     return BORA_OK;
 }
 
+/* The user's choice goes over what the files state; hparams then say what is used. */
+static void choose_window(bora_model *model, const bora_model_options *options)
+{
+    bora_hparams *h = &model->hparams;
+    uint32_t asked = options ? options->window : BORA_WINDOW_AUTO;
+    if (asked != BORA_WINDOW_AUTO) {
+        h->n_windows = 1;
+        h->windows[0] = asked == BORA_WINDOW_NONE ? 0 : asked;
+        model->window_set = true;
+    }
+    bora_hparams_windows_shorten(h);
+}
+
 bora_status bora_model_finish(bora_model *model, const bora_model_options *options, bora_error *err)
 {
     size_t n_pieces = model->tokenizer ? bora_tokenizer_n_pieces(model->tokenizer) : 0;
     if (n_pieces > model->hparams.vocab_size)
         return bora_fail(err, BORA_E_FORMAT, "the tokenizer has %zu pieces, more than vocab_size (%u)", n_pieces,
                          model->hparams.vocab_size);
+    choose_window(model, options);
     bora_status st;
     if ((st = choose_layout(model, options, err)) != BORA_OK || (st = count(model, err)) != BORA_OK)
         return st;
     bora_model_fingerprint_make(model);
+    if (bora_model_is_damaged(model))
+        return bora_fail(err, BORA_E_IO, "a file was cut short while it was read");
     return BORA_OK;
 }
 
@@ -172,12 +188,42 @@ static bora_status load(bora_model *model, const bora_model_options *options, bo
         return bora_fail(err, errno == ENOENT || errno == ENOTDIR ? BORA_E_NOT_FOUND : BORA_E_IO, "open '%s': %s",
                          model->path, strerror(errno));
     if (S_ISDIR(info.st_mode))
-        return bora_native_load(model, model->path, options, err);
+        return bora_folder_load(model, model->path, options, err);
     const bora_file *file = NULL;
     bora_status st = bora_model_map(model, model->path, &file, err);
     if (st != BORA_OK)
         return st;
     return bora_gguf_load(model, file->data, file->size, options, err);
+}
+
+/* Where the layout is a guess. */
+static void log_layout(const bora_model *model, const bora_log *log)
+{
+    uint32_t version = model->tokenizer ? bora_tokenizer_version(model->tokenizer) : 0;
+    if (model->template_layout == BORA_CHAT_UNKNOWN)
+        bora_logf(log, BORA_LOG_WARN,
+                  "model '%s': its chat template is of no known layout, taking %s from its tokenizer", model->name,
+                  bora_chat_layout_name(model->layout));
+    else if (version > 7)
+        bora_logf(log, BORA_LOG_WARN, "model '%s': tokenizer version %u, laying chats out as %s: tool messages differ",
+                  model->name, version, bora_chat_layout_name(model->layout));
+}
+
+static void log_window(const bora_model *model, const bora_log *log)
+{
+    const bora_hparams *h = &model->hparams;
+    const char *stated = h->window_source;
+    char text[128];
+    bora_hparams_windows_text(h, text, sizeof text);
+    bool any = bora_hparams_any_window(h);
+    const char *what = any ? "window " : "no window";
+    if (model->window_set)
+        bora_logf(log, BORA_LOG_INFO, "%s%s: set by model.window (%s)", what, any ? text : "",
+                  stated ? stated : "the file states none");
+    else if (stated)
+        bora_logf(log, BORA_LOG_INFO, "%s%s from %s", what, any ? text : "", stated);
+    else
+        bora_logf(log, BORA_LOG_INFO, "no window: the file states none (set model.window to override)");
 }
 
 static void log_opened(const bora_model *model, const bora_log *log)
@@ -206,6 +252,9 @@ bora_status bora_model_open(const char *path, const bora_model_options *options,
         return bora_fail(err, st, "'%s%s': %s", cut ? "..." : "", path + cut, inner.message);
     }
     log_opened(model, log);
+    log_window(model, log);
+    if (!options || options->layout == BORA_CHAT_AUTO)
+        log_layout(model, log);
     *ret_model = bora_steal(&model);
     return BORA_OK;
 }
@@ -290,4 +339,42 @@ uint64_t bora_model_n_parameters(const bora_model *model)
 uint64_t bora_model_n_active(const bora_model *model)
 {
     return model->n_active;
+}
+
+uint64_t bora_model_copied_size(const bora_model *model)
+{
+    return model->copied_size;
+}
+
+const char *bora_model_window_source(const bora_model *model)
+{
+    if (model->window_set)
+        return "set by model.window";
+    return model->hparams.window_source ? model->hparams.window_source : "not stated";
+}
+
+bool bora_model_is_damaged(const bora_model *model)
+{
+    bool is_damaged = false;
+    for (size_t i = 0; i < model->n_files; i++)
+        is_damaged |= bora_file_is_damaged(&model->files[i]);
+    return is_damaged;
+}
+
+void bora_model_types_text(const bora_model *model, char *text, size_t size)
+{
+    size_t counts[BORA_DTYPE_COUNT] = {0}, n = 0;
+    for (size_t i = 0; i < model->n_entries; i++)
+        counts[model->entries[i].info.dtype]++;
+    text[0] = '\0';
+    for (;;) {
+        uint32_t most = 0;
+        for (uint32_t dtype = 1; dtype < BORA_DTYPE_COUNT; dtype++)
+            most = counts[dtype] > counts[most] ? dtype : most;
+        if (counts[most] == 0 || n >= size)
+            return;
+        int got = snprintf(text + n, size - n, "%s%s %zu", n ? ", " : "", bora_block_of(most)->name, counts[most]);
+        n += got > 0 ? (size_t)got : size;
+        counts[most] = 0;
+    }
 }

@@ -34,12 +34,19 @@ typedef struct bora_tensor_info {
     uint64_t size; /* bytes */
 } bora_tensor_info;
 
+#define BORA_WINDOW_AUTO 0u         /* what the model's files state */
+#define BORA_WINDOW_NONE UINT32_MAX /* none, whatever they state */
+
 typedef struct bora_model_options {
     bora_chat_layout layout; /* BORA_CHAT_AUTO: from the tokenizer and model */
     bool without_tokenizer;  /* a missing tokenizer is not an error (golden models have none) */
+    bool description_only;   /* weights are listed but not prepared: nothing may be computed with the model */
+    uint32_t window;         /* of every layer: AUTO, NONE or 1 .. BORA_POSITIONS_MAX; part of the fingerprint */
 } bora_model_options;
 
-/* Opens a .gguf file or a folder with params.json. options and log may be NULL.
+/* Opens a .gguf file (the first of a split model opens them all), a folder with params.json (Mistral) or one with
+ * config.json (Hugging Face). Headers are read; weights are mapped and, but for the samples of the fingerprint, left
+ * alone. options and log may be NULL.
  * Errors: NOT_FOUND (path, or a file that belongs to it, by name), FORMAT (what is wrong and where), UNSUPPORTED (a
  * tensor type, an architecture), NOMEM, IO. */
 bora_status bora_model_open(const char *path, const bora_model_options *options, const bora_log *log,
@@ -50,9 +57,10 @@ void bora_model_free(bora_model *model);
 const bora_hparams *bora_model_hparams(const bora_model *model);
 const char *bora_model_path(const bora_model *model);   /* as given */
 const char *bora_model_name(const bora_model *model);   /* from the file, else the path's last part */
-const char *bora_model_format(const bora_model *model); /* "gguf" or "mistral" */
+const char *bora_model_format(const bora_model *model); /* "gguf", "mistral", "huggingface" */
 /* 32 hex digits over the content of weights, hyper-parameters and vocabulary; not path or time. Models up to 64 MiB
- * are hashed whole; of larger ones each tensor's name, shape and type and evenly spaced samples of it. */
+ * are hashed whole; of larger ones each tensor's name, shape and type and evenly spaced samples of it. The windows in
+ * use are hyper-parameters: with other windows it is another model, whose KV caches do not fit. */
 const char *bora_model_fingerprint(const bora_model *model);
 const bora_tensor *bora_model_embeddings(const bora_model *model); /* [vocab_size, dim] */
 const bora_tensor *bora_model_norm(const bora_model *model);       /* [1, dim] */
@@ -65,5 +73,23 @@ const bora_tensor_info *bora_model_tensor(const bora_model *model, size_t i);
 uint64_t bora_model_size(const bora_model *model);         /* bytes of all weights */
 uint64_t bora_model_n_parameters(const bora_model *model); /* all of them */
 uint64_t bora_model_n_active(const bora_model *model);     /* that take part in one token, embedding table left out */
+
+/* Bytes of rows that had to be copied in another order, beside the mapped weights. */
+uint64_t bora_model_copied_size(const bora_model *model);
+/* Where the windows in use come from: "llama.attention.sliding_window", "set by model.window", "not stated" ... */
+const char *bora_model_window_source(const bora_model *model);
+/* How many tensors are of which type, most first: "q4_k 193, f32 65". Cut at size. */
+void bora_model_types_text(const bora_model *model, char *text, size_t size);
+/* A file of the model was cut short or could not be read after it was mapped, which needs bora_guard_install: weights
+ * are zeros now, and nothing that was computed since can be trusted. Any thread. */
+bool bora_model_is_damaged(const bora_model *model);
+
+/* Finds a model by its name, which has no '/': one of that name where the program stands goes first, then, in each
+ * folder of search ("dir:dir"), NAME, NAME.gguf, NAME-00001-of-0000N.gguf. *ret_path is new (bora_free). A name with
+ * a '/' is a path, and given back. Errors: NOT_FOUND, naming the folders; INVAL (parts of two models); NOMEM. */
+bora_status bora_model_find(const char *name, const char *search, char **ret_path, bora_error *err);
+/* Where models are looked for unless the user says otherwise: the user's own data folder, base/share/bora/models (base
+ * may be NULL), /usr/share/bora/models. New (bora_free); NULL when there is no memory. */
+char *bora_model_search_default(const char *base);
 
 #endif

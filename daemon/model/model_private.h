@@ -41,9 +41,16 @@ struct bora_model {
     bora_tokenizer *tokenizer; /* NULL: none */
     uint8_t vocab_hash[16];    /* of pieces, scores and types, or of the tokenizer's file; zero: none */
     bora_chat_layout layout;
+    bora_chat_layout template_layout; /* of the model's chat template or file names; NONE: nothing says it */
     char fingerprint[33];
     uint64_t size, n_parameters, n_active;
+
+    uint8_t *copied; /* [copied_size] rows that had to be put in another order; NULL: none */
+    size_t copied_size;
+    bool window_set; /* hparams' windows are the user's, not the files' */
 };
+
+typedef struct bora_folder bora_folder;
 
 /* How a format names its tensors. A layer's tensor is layer_prefix, number, ".", name; NULL where a format has no
  * such form. Arrays of three are w1, w2, w3. */
@@ -68,7 +75,7 @@ bora_status bora_model_entries_reserve(bora_model *model, size_t n, bora_error *
  * [rest] are the bytes from its first one to the end of the file. Errors: FORMAT (name, shape, outside the file). */
 bora_status bora_model_entries_add(bora_model *model, const char *name, size_t name_size, const uint64_t *shape,
                                    uint32_t n_dims, uint32_t dtype, const uint8_t *data, size_t rest, bora_error *err);
-/* All are added: makes them findable. Errors: FORMAT (a name twice), NOMEM. */
+/* All are added: makes them findable. Errors: FORMAT (a name twice, two that overlap), NOMEM. */
 bora_status bora_model_entries_seal(bora_model *model, bora_error *err);
 /* NULL if there is none. */
 bora_model_entry *bora_model_entries_find(const bora_model *model, const char *name);
@@ -88,14 +95,26 @@ bora_status bora_gguf_load(bora_model *model, const uint8_t *data, size_t size, 
 bora_status bora_model_map(bora_model *model, const char *path, const bora_file **ret_file, bora_error *err);
 /* Hyper-parameters from the text of a params.json. Errors: FORMAT, UNSUPPORTED, naming the key. */
 bora_status bora_native_params(const char *text, size_t size, bora_hparams *ret_hparams, bora_error *err);
-/* Fills the model from a folder with params.json. */
-bora_status bora_native_load(bora_model *model, const char *folder, const bora_model_options *options, bora_error *err);
+/* The same from the text of a config.json; is_tied: there is no output matrix of its own. */
+bora_status bora_huggingface_config(const char *text, size_t size, bora_hparams *ret_hparams, bool *ret_is_tied,
+                                    bora_error *err);
+/* Checks the names that an index (model.safetensors.index.json) gives: its files, each once, in a new list
+ * (bora_names_free). Errors: FORMAT, LIMIT, NOMEM. */
+bora_status bora_huggingface_index(const char *text, size_t size, char ***ret_files, size_t *ret_n_files,
+                                   bora_error *err);
+/* Fills the model from a folder, whichever layout it is in. */
+bora_status bora_folder_load(bora_model *model, const char *path, const bora_model_options *options, bora_error *err);
+/* The two layouts: hyper-parameters and weights, no tokenizer. */
+bora_status bora_native_load(bora_model *model, const bora_folder *folder, bora_error *err);
+bora_status bora_huggingface_load(bora_model *model, const bora_folder *folder, const bora_model_options *options,
+                                  bora_error *err);
 
 /* ---- model.c, fingerprint.c ---- */
 
 /* What is left once a format has filled the model: layout, sizes, fingerprint. */
 bora_status bora_model_finish(bora_model *model, const bora_model_options *options, bora_error *err);
 void bora_model_freep(bora_model **model);
+void bora_names_free(char **names, size_t n_names); /* [n_names], each and the list; NULL, 0 is a no-op */
 /* Takes over what a file calls the model; what is not one line of UTF-8 is left out. Errors: NOMEM. */
 bora_status bora_model_name_set(bora_model *model, const char *name, size_t size, bora_error *err);
 void bora_model_fingerprint_make(bora_model *model);

@@ -10,15 +10,16 @@ bora_status bora_sessions_new(const bora_model *model, bora_pipeline *pipeline, 
                               bora_sessions **ret_sessions, bora_error *err)
 {
     uint64_t max_positions = bora_pipeline_options_of(pipeline)->max_positions;
-    if (options->layout != BORA_CHAT_NONE && options->layout != BORA_CHAT_V1 && options->layout != BORA_CHAT_V3)
-        return bora_fail(err, BORA_E_INVAL, "chat layout '%s' is not one to speak in",
-                         bora_chat_layout_name(options->layout));
     if (options->n_open_max < 1)
         return bora_fail(err, BORA_E_INVAL, "at least one generation must be allowed");
     if (options->context < 1 || options->context > max_positions)
         return bora_fail(err, BORA_E_INVAL, "context must be 1 .. %llu", (unsigned long long)max_positions);
     if (!bora_model_tokenizer(model))
         return bora_fail(err, BORA_E_UNSUPPORTED, "the model has no tokenizer");
+    bora_error why = {{0}};
+    if (options->layout != BORA_CHAT_NONE &&
+        bora_chat_layout_check(options->layout, bora_model_tokenizer(model), &why) != BORA_OK)
+        return bora_fail(err, BORA_E_INVAL, "%s", why.message);
     bora_sessions *sessions = bora_calloc(1, sizeof *sessions);
     if (!sessions)
         return bora_fail(err, BORA_E_NOMEM, "sessions");

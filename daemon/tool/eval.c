@@ -476,7 +476,7 @@ bora_status bora_tool_eval(const char *path, const char *out, const bora_tool_op
         return st;
     BORA_CLEANUP(modelp) bora_model *model = NULL;
     bora_model_options model_options = {.layout = BORA_CHAT_AUTO, .without_tokenizer = true};
-    st = bora_model_open(model_path, &model_options, options->log, &model, err);
+    st = bora_tool_open(model_path, &model_options, options, &model, err);
     if (st == BORA_OK)
         st = bora_dir_make(out, 0777, err);
     if (st != BORA_OK)

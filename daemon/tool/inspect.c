@@ -37,16 +37,11 @@ static void print_count(const char *what, uint64_t n)
         printf("%-24s %" PRIu64 "\n", what, n);
 }
 
-static void print_windows(const bora_hparams *hp)
+static void print_windows(const bora_model *model)
 {
-    printf("%-24s ", "window");
-    for (uint32_t i = 0; i < hp->n_windows; i++) {
-        if (hp->windows[i])
-            printf("%s%" PRIu32, i ? ", " : "", hp->windows[i]);
-        else
-            printf("%snone", i ? ", " : "");
-    }
-    printf(hp->n_windows > 1 ? " (repeated over the layers)\n" : "\n");
+    char text[256];
+    bora_hparams_windows_text(bora_model_hparams(model), text, sizeof text);
+    printf("%-24s %s; %s\n", "window", text, bora_model_window_source(model));
 }
 
 /* The most positions of KV cache that one session can hold, over all layers: of a layer with a window no more than it,
@@ -78,8 +73,8 @@ static void print_tensors(const bora_model *model)
 bora_status bora_tool_inspect(const char *path, bool tensors, const bora_tool_options *options, bora_error *err)
 {
     BORA_CLEANUP(modelp) bora_model *model = NULL;
-    bora_model_options model_options = {.layout = options->layout, .without_tokenizer = true};
-    bora_status st = bora_model_open(path, &model_options, options->log, &model, err);
+    bora_model_options model_options = {.layout = options->layout, .without_tokenizer = true, .description_only = true};
+    bora_status st = bora_tool_open(path, &model_options, options, &model, err);
     if (st != BORA_OK)
         return st;
     const bora_hparams *hp = bora_model_hparams(model);
@@ -106,7 +101,7 @@ bora_status bora_tool_inspect(const char *path, bool tensors, const bora_tool_op
     printf("%-24s %" PRIu32 "\n", "vocabulary", hp->vocab_size);
     printf("%-24s %g\n", "rope theta", (double)hp->rope_theta);
     printf("%-24s %g\n", "norm eps", (double)hp->norm_eps);
-    print_windows(hp);
+    print_windows(model);
     if (hp->context_length)
         printf("%-24s %" PRIu32 "\n", "context", hp->context_length);
     else
@@ -121,10 +116,15 @@ bora_status bora_tool_inspect(const char *path, bool tensors, const bora_tool_op
     print_count("parameters", bora_model_n_parameters(model));
     print_count("active per token", bora_model_n_active(model));
     print_size("weights", bora_model_size(model));
+    char types[256];
+    bora_model_types_text(model, types, sizeof types);
+    printf("%-24s %s\n", "tensor types", types);
     printf("%-24s %s\n", "KV element type", element == 2 ? "f16" : "f32");
     print_size("KV per token", kv_row * hp->n_layers);
     printf("%-24s %" PRIu64 " positions\n", "session may reach", context);
     print_size("KV per session, at most", kv_row * kv_positions(hp, context));
+    print_size("memory with one session",
+               bora_model_size(model) + bora_model_copied_size(model) + kv_row * kv_positions(hp, context));
     if (tensors)
         print_tensors(model);
     return BORA_OK;

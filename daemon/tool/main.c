@@ -1,6 +1,7 @@
 /* bora-model: the offline tool on the engine library. Reads the command line, picks the command. */
 #include "tool/tool.h"
 
+#include "base/guard.h"
 #include "base/memory.h"
 
 #include <errno.h>
@@ -18,11 +19,12 @@
 static const char usage[] =
     "usage: bora-model COMMAND [OPTION...]\n"
     "\n"
-    "commands; MODEL is a .gguf file or a folder with params.json:\n"
-    "  inspect MODEL [--tensors] [--context N] [--kv-type f32|f16]\n"
+    "commands; MODEL is a .gguf file, a folder with params.json or config.json, or a name to look for:\n"
+    "  inspect MODEL [--tensors] [--context N] [--kv-type f32|f16] [--window auto|none|N]\n"
     "        hyper-parameters, windows, sizes, KV cache of a session; with --tensors the list of tensors too\n"
-    "  tokenize MODEL [TEXT]\n"
-    "        ids and pieces of a text, one token a line; without TEXT, of standard input\n"
+    "  tokenize MODEL [TEXT] | tokenize MODEL --chat FILE.json|- [--layout NAME]\n"
+    "        ids and pieces of a text, one token a line; without TEXT, of standard input; with --chat, of a\n"
+    "        conversation (an array of messages, or an object with messages and tools), ready to be answered\n"
     "  eval GOLDEN.json --out DIR [--model MODEL] [PLUGINS] [--stages N] [--threads N] [--kv-type f32|f16]\n"
     "        runs recorded runs through the engine; writes each tensor as DIR/RUN.TENSOR.bin, generated ids as\n"
     "        DIR/RUN.tokens.json\n"
@@ -37,6 +39,8 @@ static const char usage[] =
     "  --threads N        compute threads; one per core unless given\n"
     "  --kv-type TYPE     element type of the KV cache; inspect: f16, eval: f32 unless given\n"
     "  --context N        positions that a session may reach; the model's own number unless given\n"
+    "  --layout NAME      how chats become tokens: " BORA_CHAT_LAYOUTS "\n"
+    "  --window WINDOW    auto (what the model states), none, or a number of positions for every layer\n"
     "  --verbose          log what is loaded\n"
     "  --help, --version\n"
     "\n"
@@ -55,6 +59,9 @@ enum {
     OPT_CONTEXT,
     OPT_MODEL,
     OPT_TENSORS,
+    OPT_CHAT,
+    OPT_LAYOUT,
+    OPT_WINDOW,
     OPT_VERBOSE,
     OPT_HELP,
     OPT_VERSION
@@ -72,6 +79,9 @@ static const struct option long_options[] = {
     {"kv-type", required_argument, NULL, OPT_KV_TYPE},
     {"context", required_argument, NULL, OPT_CONTEXT},
     {"tensors", no_argument, NULL, OPT_TENSORS},
+    {"chat", required_argument, NULL, OPT_CHAT},
+    {"layout", required_argument, NULL, OPT_LAYOUT},
+    {"window", required_argument, NULL, OPT_WINDOW},
     {"verbose", no_argument, NULL, OPT_VERBOSE},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -81,7 +91,7 @@ static const struct option long_options[] = {
 
 typedef struct arguments {
     bora_tool_options options;
-    const char *out;
+    const char *out, *chat;
     bool tensors, kv_type, help, version; /* kv_type: it was given */
 } arguments;
 
@@ -140,6 +150,15 @@ static bool parse_option(int opt, arguments *args)
             return wrong("--context", optarg);
         pipeline->max_positions = count;
         return true;
+    case OPT_WINDOW:
+        if (strcmp(optarg, "auto") == 0)
+            count = BORA_WINDOW_AUTO;
+        else if (strcmp(optarg, "none") == 0)
+            count = BORA_WINDOW_NONE;
+        else if (!parse_count(optarg, BORA_POSITIONS_MAX, &count))
+            return wrong("--window", optarg);
+        args->options.window = (uint32_t)count;
+        return true;
     case OPT_KV_TYPE:
         if (strcmp(optarg, "f32") != 0 && strcmp(optarg, "f16") != 0)
             return wrong("--kv-type", optarg);
@@ -152,6 +171,11 @@ static bool parse_option(int opt, arguments *args)
     case OPT_TENSORS:
         args->tensors = true;
         return true;
+    case OPT_CHAT:
+        args->chat = optarg;
+        return true;
+    case OPT_LAYOUT:
+        return bora_chat_layout_parse(optarg, &args->options.layout) || wrong("--layout", optarg);
     case OPT_VERBOSE:
         ((bora_log *)(uintptr_t)args->options.log)->level = BORA_LOG_DEBUG; /* main's own */
         return true;
@@ -183,30 +207,37 @@ static char *default_plugin_path(void)
     return bora_format("%s/lib/bora/plugins", exe);
 }
 
-static bora_status tokenize(const char *model, char **words, int n_words, const bora_tool_options *options,
+static bora_status read_all(FILE *stream, const char *name, bora_text *text, bora_error *err)
+{
+    char bytes[65536];
+    size_t n;
+    bora_status empty = bora_text_reserve(text, 0, err);
+    if (empty != BORA_OK)
+        return empty;
+    while ((n = fread(bytes, 1, sizeof bytes, stream)) > 0) {
+        bora_status st = bora_text_append(text, bytes, n, err);
+        if (st != BORA_OK)
+            return st;
+    }
+    return ferror(stream) ? bora_fail(err, BORA_E_IO, "reading %s: %s", name, strerror(errno)) : BORA_OK;
+}
+
+/* text: the word of the command line; NULL: from the file of --chat, or from standard input. */
+static bora_status tokenize(const char *model, const char *text, const char *chat, const bora_tool_options *options,
                             bora_error *err)
 {
-    BORA_CLEANUP(bora_freep) char *text = NULL;
-    size_t size = 0;
-    if (n_words > 0)
-        return bora_tool_tokenize(model, words[0], strlen(words[0]), options, err);
-    size_t capacity = 0;
-    for (;;) {
-        if (size == capacity) {
-            capacity = capacity ? capacity * 2 : 65536;
-            char *grown = bora_realloc(text, capacity, 1);
-            if (!grown)
-                return bora_fail(err, BORA_E_NOMEM, "reading standard input");
-            text = grown;
-        }
-        size_t n = fread(text + size, 1, capacity - size, stdin);
-        if (n == 0)
-            break;
-        size += n;
-    }
-    if (ferror(stdin))
-        return bora_fail(err, BORA_E_IO, "reading standard input: %s", strerror(errno));
-    return bora_tool_tokenize(model, text, size, options, err);
+    if (text)
+        return bora_tool_tokenize(model, text, strlen(text), false, options, err);
+    BORA_CLEANUP(bora_text_release) bora_text input = {0};
+    bool from_stdin = !chat || strcmp(chat, "-") == 0;
+    const char *name = from_stdin ? "standard input" : chat;
+    FILE *stream = from_stdin ? stdin : fopen(chat, "rbe");
+    if (!stream)
+        return bora_fail(err, errno == ENOENT ? BORA_E_NOT_FOUND : BORA_E_IO, "open '%s': %s", chat, strerror(errno));
+    bora_status st = read_all(stream, name, &input, err);
+    if (!from_stdin)
+        (void)fclose(stream); /* was only read */
+    return st == BORA_OK ? bora_tool_tokenize(model, input.bytes, input.size, chat != NULL, options, err) : st;
 }
 
 __attribute__((format(printf, 1, 2))) static int misused(const char *format, ...)
@@ -232,17 +263,20 @@ static int run_command(arguments *args, char **words, int n_words)
     bool inspect = strcmp(command, "inspect") == 0, tokens = strcmp(command, "tokenize") == 0;
     if (!inspect && !tokens && strcmp(command, "eval") != 0)
         return misused("there is no command '%s'", command);
-    int n_max = tokens ? 3 : 2;
+    if (args->chat && !tokens)
+        return misused("%s: --chat is for tokenize", command);
+    int n_max = tokens && !args->chat ? 3 : 2;
     if (n_words < 2)
         return misused("%s: the %s is missing", command, inspect || tokens ? "model" : "golden.json");
     if (n_words > n_max)
-        return misused("%s: '%s' is one word too many%s", command, words[n_max], tokens ? " (quote the text)" : "");
+        return misused("%s: '%s' is one word too many%s", command, words[n_max],
+                       tokens && !args->chat ? " (quote the text)" : "");
     if (inspect) {
         if (!args->kv_type)
             args->options.pipeline.kv_dtype = BORA_DTYPE_F16; /* as borad keeps it */
         st = bora_tool_inspect(words[1], args->tensors, &args->options, &err);
     } else if (tokens) {
-        st = tokenize(words[1], words + 2, n_words - 2, &args->options, &err);
+        st = tokenize(words[1], words[2], args->chat, &args->options, &err);
     } else {
         if (!args->out)
             return misused("%s: --out DIR is missing", command);
@@ -281,6 +315,7 @@ int main(int argc, char **argv)
                     },
             },
     };
+    (void)bora_guard_install(NULL); /* without it a file cut short ends the program, as it does any other */
     int opt;
     while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1)
         if (!parse_option(opt, &args))

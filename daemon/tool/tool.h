@@ -8,14 +8,18 @@ typedef struct bora_tool_options {
     const bora_log *log;
     bora_pipeline_options pipeline; /* plugins, stages, threads, kv_dtype; sizes are the command's to set */
     bora_chat_layout layout;
+    uint32_t window;   /* as bora_model_options has it */
     const char *model; /* eval: instead of the one that the description names; may be NULL */
 } bora_tool_options;
 
+/* Opens a model by path or by name (bora_model_find, the default folders), with the window of options. */
+bora_status bora_tool_open(const char *name, const bora_model_options *model_options, const bora_tool_options *options,
+                           bora_model **ret_model, bora_error *err);
 /* Hyper-parameters, windows, sizes; with tensors the list of them too. */
 bora_status bora_tool_inspect(const char *path, bool tensors, const bora_tool_options *options, bora_error *err);
-/* Ids and pieces of a text. */
-bora_status bora_tool_tokenize(const char *path, const char *text, size_t size, const bora_tool_options *options,
-                               bora_error *err);
+/* Ids and pieces of a text; with chat, of a conversation given as JSON (bora_chat_read), in the model's layout. */
+bora_status bora_tool_tokenize(const char *path, const char *text, size_t size, bool chat,
+                               const bora_tool_options *options, bora_error *err);
 /* Runs the runs of a golden.json (format 1 of tests/golden/README.md), writes tensors and tokens into the folder out.
  */
 bora_status bora_tool_eval(const char *path, const char *out, const bora_tool_options *options, bora_error *err);

@@ -1,6 +1,7 @@
 /* Every expert plugin: the reference implementation's vectors, a naive computation in double on every weight type, and
  * the promise of the batch-invariant ones: a token's bits do not depend on its company. */
 #include "suite.h"
+#include "support/blocks.h"
 
 #define MAX_TOKENS    40u
 #define N_EXPERTS_MAX 8u
@@ -19,31 +20,24 @@ typedef struct batch {
 
 /* ---- weights ---------------------------------------------------------------------------------------------- */
 
+/* n, or the next whole blocks of the type. */
+static uint32_t whole_blocks(uint32_t dtype, uint32_t n)
+{
+    uint32_t n_elements = bora_block_of(dtype)->n_elements;
+    return (n + n_elements - 1) / n_elements * n_elements;
+}
+
 /* A matrix of random weights. Rows are one odd byte further apart than they need be, and begin at an odd address. */
 static bora_tensor random_tensor(uint64_t *random, uint32_t dtype, uint32_t n_rows, uint32_t n_cols)
 {
-    static const size_t block_sizes[BORA_DTYPE_COUNT] = {4, 2, 2, 34}; /* bytes of 1, 1, 1, 32 elements */
-    size_t n_blocks = dtype == BORA_DTYPE_Q8_0 ? n_cols / 32 : n_cols, block_size = block_sizes[dtype];
-    size_t row_size = n_blocks * block_size + 1;
+    const bora_block *type = bora_block_of(dtype);
+    size_t n_blocks = n_cols / type->n_elements, row_size = n_blocks * type->size + 1;
     unsigned char *data = bora_alloc(1 + n_rows * row_size);
     assert_non_null(data);
     memset(data, 0xff, 1 + n_rows * row_size);
     for (size_t r = 0; r < n_rows; r++)
-        for (size_t b = 0; b < n_blocks; b++) {
-            unsigned char *to = data + 1 + r * row_size + b * block_size;
-            float value = ((float)(suite_random(random) >> 40) * 0x1p-23f - 1) / sqrtf((float)n_cols) * 2;
-            uint16_t half = dtype == BORA_DTYPE_BF16 ? bora_f32_to_bf16(value) : bora_f32_to_f16(value);
-            if (dtype == BORA_DTYPE_F32) {
-                memcpy(to, &value, sizeof value);
-            } else if (dtype == BORA_DTYPE_Q8_0) {
-                half = bora_f32_to_f16(fabsf(value) / 127);
-                memcpy(to, &half, sizeof half);
-                for (size_t i = 0; i < 32; i++)
-                    to[2 + i] = (unsigned char)(int8_t)((int)(suite_random(random) % 255) - 127);
-            } else {
-                memcpy(to, &half, sizeof half);
-            }
-        }
+        for (size_t b = 0; b < n_blocks; b++)
+            blocks_fill(dtype, random, 2 / sqrtf((float)n_cols), data + 1 + r * row_size + b * type->size);
     return (bora_tensor){.data = data + 1, .row_size = row_size, .n_rows = n_rows, .n_cols = n_cols, .dtype = dtype};
 }
 
@@ -56,9 +50,12 @@ static bora_tensor f32_tensor(const float *values, uint32_t n_rows, uint32_t n_c
                          .dtype = BORA_DTYPE_F32};
 }
 
+/* dim and hidden_dim are made whole blocks. */
 static void layer_init(layer *ly, uint32_t dtype, uint32_t n_experts, uint32_t k, uint32_t dim, uint32_t hidden_dim,
                        uint64_t seed)
 {
+    dim = whole_blocks(dtype, dim);
+    hidden_dim = whole_blocks(dtype, hidden_dim);
     *ly = (layer){.n_experts = n_experts, .k = k, .dim = dim, .hidden_dim = hidden_dim};
     for (uint32_t e = 0; e < n_experts; e++) {
         ly->w1[e] = random_tensor(&seed, dtype, hidden_dim, dim);
@@ -200,6 +197,12 @@ static bool takes(void **state, uint32_t dtype)
     return bora_plugin_dtypes(*state) & BORA_DTYPE_BIT(dtype);
 }
 
+/* To a plugin these types differ in how the host dequantises them only: each does a third of the cases. */
+static bool is_left_to_others(uint32_t dtype, size_t number)
+{
+    return dtype > BORA_DTYPE_Q8_0 && (number + dtype) % 3 != 0;
+}
+
 static void golden_swiglu(void **state, const char *name, uint32_t dim, uint32_t hidden_dim)
 {
     static int32_t zeros[6];
@@ -275,7 +278,9 @@ static void agrees_with_the_definition(void **state)
             continue;
         n_types++;
         for (size_t i = 0; i <= BORA_ARRAY_SIZE(shapes); i++) {
-            if (i == BORA_ARRAY_SIZE(shapes) && dtype == BORA_DTYPE_Q8_0)
+            if (i == BORA_ARRAY_SIZE(shapes) && bora_block_of(dtype)->n_elements > 1)
+                continue;
+            if (is_left_to_others(dtype, i))
                 continue;
             layer ly;
             batch bt;
@@ -315,6 +320,8 @@ static void company(void **state)
         float *should = run(state, &ly, &bt, 37, 1);
         for (size_t i = 0; i < BORA_ARRAY_SIZE(chunks); i++)
             for (uint32_t n_threads = 1; n_threads <= SUITE_THREADS; n_threads += 2) {
+                if (is_left_to_others(dtype, i))
+                    continue;
                 float *is = run(state, &ly, &bt, chunks[i], n_threads);
                 suite_assert_near(is, should, size, 2e-5f, 2e-5f);
                 if (same_bits)

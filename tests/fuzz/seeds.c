@@ -140,6 +140,30 @@ static void params_seeds(void)
     save_text("params/refused", "{\"yarn\": {\"factor\": 4}, \"rope_scaling\": null, \"\\ud800\": NaN}");
 }
 
+static void huggingface_seeds(void)
+{
+    save_text("huggingface/dense",
+              "{\"architectures\":[\"MistralForCausalLM\"],\"hidden_size\":8,\"intermediate_size\":16,"
+              "\"num_hidden_layers\":4,\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":null,"
+              "\"rms_norm_eps\":1e-05,\"rope_theta\":10000.0,\"sliding_window\":4096,\"vocab_size\":320,"
+              "\"hidden_act\":\"silu\",\"tie_word_embeddings\":false,\"layer_types\":[\"full_attention\","
+              "\"sliding_attention\",\"full_attention\",\"sliding_attention\"]}");
+    save_text("huggingface/mixture",
+              "{\"architectures\":[\"MixtralForCausalLM\"],\"hidden_size\":8,\"intermediate_size\":16,"
+              "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"num_key_value_heads\":2,\"rms_norm_eps\":1e-05,"
+              "\"rope_parameters\":{\"rope_theta\":1000000.0,\"rope_type\":\"default\"},\"sliding_window\":null,"
+              "\"vocab_size\":320,\"num_local_experts\":8,\"num_experts_per_tok\":2,"
+              "\"max_position_embeddings\":32768}");
+    save_text("huggingface/refused",
+              "{\"architectures\":[\"MistralForCausalLM\"],\"rope_scaling\":{\"type\":\"linear\",\"factor\":1e300},"
+              "\"hidden_size\":-8,\"quantization_config\":{\"quant_method\":\"awq\"}}");
+    save_text("huggingface/index",
+              "{\"metadata\":{\"total_size\":0},\"weight_map\":{\"a\":\"model-00001-of-00002.safetensors\","
+              "\"b\":\"model-00002-of-00002.safetensors\",\"c\":\"model-00001-of-00002.safetensors\"}}");
+    save_text("huggingface/index-elsewhere",
+              "{\"weight_map\":{\"a\":\"../../x.safetensors\",\"b\":\"/.safetensors\"}}");
+}
+
 /* ---- tokenizer --------------------------------------------------------------------------------------------------- */
 
 /* A protobuf message under construction. */
@@ -354,6 +378,7 @@ int main(int argc, char **argv)
     gguf_seeds();
     safetensors_seeds();
     params_seeds();
+    huggingface_seeds();
     tokenizer_seeds();
     tekken_seeds();
     frame_seeds();

@@ -303,7 +303,7 @@ static void tensor_type(bora_gguf_writer *w)
 }
 static void tensor_type_unread(bora_gguf_writer *w)
 {
-    bora_gguf_writer_find(w, "blk.0.ffn_up.weight")->type = 12;
+    bora_gguf_writer_find(w, "blk.0.ffn_up.weight")->type = 16;
 }
 static void offset_odd(bora_gguf_writer *w)
 {

@@ -1,6 +1,7 @@
 /* Plugins that borad must not use, built here with the compiler: it refuses to start, with exit status 1, and says
  * which and why. (How the loader checks each field is tested in tests/unit/plugin.) */
 #include "integration/spawn.h"
+#include "support/gguf_writer.h"
 #include "support/temp_folder.h"
 
 #include <stdlib.h>
@@ -68,6 +69,12 @@ static const char source[] =
     "#endif\n"
     "    return &plugin;\n"
     "}\n";
+
+/* The reference expert, for F32 only. */
+static const char narrow_source[] = "#include <bora/plugin.h>\n"
+                                    "#undef BORA_DTYPE_BITS_ALL\n"
+                                    "#define BORA_DTYPE_BITS_ALL BORA_DTYPE_BIT(BORA_DTYPE_F32)\n"
+                                    "#include \"" BORA_SOURCE_DIR "/plugins/expert/reference/reference.c\"\n";
 
 static void compile(const char *from, const char *to, const char *flags)
 {
@@ -201,6 +208,36 @@ static void test_pair_that_cannot_talk(void **state)
     check("attention", path, "cache.type=f16", 1, "attention");
 }
 
+/* Types may be mixed in a model: one tensor that an expert cannot use is one too many, wherever it is. */
+static void test_weights_that_an_expert_cannot_use(void **state)
+{
+    (void)state;
+    static bora_gguf_writer writer;
+    char from[BORA_TEMP_PATH_SIZE], plugin[BORA_TEMP_PATH_SIZE], model[BORA_TEMP_PATH_SIZE];
+    (void)bora_temp_folder_write(&folder, "narrow.c", narrow_source, sizeof narrow_source - 1, from);
+    compile(from, bora_temp_folder_path(&folder, "expert-narrow.so", plugin), "");
+    for (int is_mixed = 0; is_mixed < 2; is_mixed++) {
+        char setting[BORA_TEMP_PATH_SIZE + 32];
+        size_t size;
+        bora_gguf_writer_init(&writer);
+        bora_gguf_writer_model(&writer, &BORA_TINY_MODEL);
+        if (is_mixed) {
+            static const uint64_t dims[2] = {64, 32};
+            bora_gguf_writer_remove_tensor(&writer, "blk.1.ffn_up.weight");
+            (void)bora_gguf_writer_tensor(&writer, "blk.1.ffn_up.weight", BORA_WRITER_TENSOR_Q8_0, 2, dims);
+        }
+        uint8_t *bytes = bora_gguf_writer_bytes(&writer, &size);
+        bora_gguf_writer_release(&writer);
+        (void)bora_temp_folder_write(&folder, "mixed.gguf", bytes, size, model);
+        free(bytes);
+        (void)snprintf(setting, sizeof setting, "model.path=%s", model);
+        if (is_mixed)
+            check("expert", plugin, setting, 1, "cannot use q8_0 weights");
+        else
+            check("expert", plugin, setting, 0, "are in order");
+    }
+}
+
 /* A daemon that is to serve ends the same way, and has not touched what it would have used. */
 static void test_serving(void **state)
 {
@@ -221,9 +258,13 @@ static void test_serving(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_built_wrong), cmocka_unit_test(test_does_not_want),
-        cmocka_unit_test(test_file),        cmocka_unit_test(test_name),
-        cmocka_unit_test(test_options),     cmocka_unit_test(test_pair_that_cannot_talk),
+        cmocka_unit_test(test_built_wrong),
+        cmocka_unit_test(test_does_not_want),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_name),
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_pair_that_cannot_talk),
+        cmocka_unit_test(test_weights_that_an_expert_cannot_use),
         cmocka_unit_test(test_serving),
     };
     return cmocka_run_group_tests_name("bad plugins", tests, set_up, tear_down);

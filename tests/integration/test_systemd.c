@@ -44,7 +44,7 @@ static bool has_activator(void)
     return found;
 }
 
-/* Never returns. */
+/* Never returns. It hands on only those variables that it is told. */
 static void run_activator(const fixture *f, int says)
 {
     char notify[128], watchdog[64];
@@ -54,8 +54,8 @@ static void run_activator(const fixture *f, int says)
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null >= 0 && dup2(null, 0) >= 0 && dup2(says, 1) >= 0 && dup2(says, 2) >= 0)
         (void)execlp("systemd-socket-activate", "systemd-socket-activate", "-l", f->socket, "-E", notify, "-E",
-                     watchdog, BORA_BUILD_DIR "/bin/borad", "--config", "none", "--database", f->database,
-                     (char *)NULL);
+                     watchdog, "-E", "ASAN_OPTIONS", "-E", "TSAN_OPTIONS", "-E", "UBSAN_OPTIONS",
+                     BORA_BUILD_DIR "/bin/borad", "--config", "none", "--database", f->database, (char *)NULL);
     _exit(127);
 }
 

@@ -147,8 +147,10 @@ static void model_has_its_fields(void **state)
     assert_true(bora_test_fields(
         model, "id:uint event:text name:text path:text format:text fingerprint:text layout:text n_layers:uint dim:uint "
                "hidden_dim:uint n_heads:uint n_kv_heads:uint head_dim:uint vocab_size:uint n_experts:uint "
-               "n_experts_per_tok:uint context:uint windows:array rope_theta:float norm_eps:float n_parameters:uint "
-               "n_active_parameters:uint weight_bytes:uint kv_bytes_per_token:uint kv_bytes_per_session:uint"));
+               "n_experts_per_tok:uint context:uint windows:array window_source:text rope_theta:float norm_eps:float "
+               "n_parameters:uint "
+               "n_active_parameters:uint weight_bytes:uint tensor_types:text kv_bytes_per_token:uint "
+               "kv_bytes_per_session:uint memory_bytes:uint"));
     static const struct {
         const char *key;
         uint64_t value;

@@ -1,79 +1,94 @@
-/* Messages to tokens, v1 and v3.
+/* Messages to tokens.
  *
- * Both layouts are the same walk over blocks, where a block is a run of messages of one role joined by two newlines:
- *   BOS, then per user block its instruction, per assistant block its text and EOS.
- * System messages are no blocks: they are taken out, joined, and put before the text of one user block, the first in
- * v1 and the last in v3. They do end the block before them, so that user messages around one stay apart. The layouts
- * differ in how an instruction is written (as text or between control tokens) and in v3's dropping of trailing spaces
- * of answers. All text is encoded as text: nothing in a message becomes a control token. */
-#include "model/chat/chat.h"
+ * All layouts are one walk over blocks, where a block is a run of messages of one role:
+ *   BOS, then per block of the user its instruction, of the assistant its text, its tool calls and EOS, of tools each
+ *   result, in v7 of the system each prompt. Messages of a block of the user or the assistant are joined.
+ * Before v7 system messages are no blocks: they are taken out, joined, and put before the text of one block of the
+ * user, the first in v1 and the last in v2 and v3. They do end the block before them, so that user messages around one
+ * stay apart. The tools that may be called stand before the last instruction. The layouts differ also in how an
+ * instruction is written (v1 as text, the others between control tokens), in the dropping of trailing spaces of answers
+ * (all but v1), and in tool messages (v2 keeps only those after the last instruction, and no ids). All text is encoded
+ * as text: nothing in a message becomes a control token. */
+#include "model/chat/chat_private.h"
 
 #include <string.h>
 
 #define SEPARATOR "\n\n"
 
-/* What a layout needs of the tokenizer; filled by speaker_init. */
+typedef enum mark {
+    INST,
+    END_INST,
+    SYSTEM_PROMPT,
+    END_SYSTEM_PROMPT,
+    AVAILABLE_TOOLS,
+    END_AVAILABLE_TOOLS,
+    TOOL_CALLS,
+    TOOL_RESULTS,
+    END_TOOL_RESULTS,
+    TOOL_CONTENT
+} mark;
+
+static const char *const mark_names[] = {
+    [INST] = "[INST]",
+    [END_INST] = "[/INST]",
+    [SYSTEM_PROMPT] = "[SYSTEM_PROMPT]",
+    [END_SYSTEM_PROMPT] = "[/SYSTEM_PROMPT]",
+    [AVAILABLE_TOOLS] = "[AVAILABLE_TOOLS]",
+    [END_AVAILABLE_TOOLS] = "[/AVAILABLE_TOOLS]",
+    [TOOL_CALLS] = "[TOOL_CALLS]",
+    [TOOL_RESULTS] = "[TOOL_RESULTS]",
+    [END_TOOL_RESULTS] = "[/TOOL_RESULTS]",
+    [TOOL_CONTENT] = "[TOOL_CONTENT]",
+};
+
+/* Who turns a chat into ids. */
 typedef struct speaker {
-    bora_chat_layout layout;
+    unsigned version;
+    const char *name; /* of the layout */
     const bora_tokenizer *tokenizer;
-    int32_t bos_id, eos_id;
-    int32_t inst_id, end_inst_id; /* v3 */
+    bora_tokens *ids;
+    bora_error *err;
 } speaker;
 
-static const struct {
-    bora_chat_layout layout;
-    const char *name;
-} layouts[] = {{BORA_CHAT_AUTO, "auto"}, {BORA_CHAT_NONE, "none"}, {BORA_CHAT_V1, "v1"}, {BORA_CHAT_V3, "v3"}};
-
-const char *bora_chat_layout_name(bora_chat_layout layout)
+static bora_status speaker_init(speaker *s, bora_chat_layout layout, const bora_tokenizer *tokenizer, bora_tokens *ids,
+                                bora_error *err)
 {
-    for (size_t i = 0; i < BORA_ARRAY_SIZE(layouts); i++)
-        if (layouts[i].layout == layout)
-            return layouts[i].name;
-    return "unknown";
-}
-
-bool bora_chat_layout_parse(const char *name, bora_chat_layout *ret_layout)
-{
-    for (size_t i = 0; i < BORA_ARRAY_SIZE(layouts); i++) {
-        if (strcmp(layouts[i].name, name) == 0) {
-            *ret_layout = layouts[i].layout;
-            return true;
-        }
-    }
-    return false;
-}
-
-bora_chat_layout bora_chat_layout_choose(const bora_tokenizer *tokenizer)
-{
-    if (bora_tokenizer_bos(tokenizer) < 0 || bora_tokenizer_eos(tokenizer) < 0)
-        return BORA_CHAT_NONE;
-    bool controls =
-        bora_tokenizer_control(tokenizer, "[INST]") >= 0 && bora_tokenizer_control(tokenizer, "[/INST]") >= 0;
-    return controls ? BORA_CHAT_V3 : BORA_CHAT_V1;
-}
-
-static bora_status speaker_init(speaker *s, bora_chat_layout layout, const bora_tokenizer *tokenizer, bora_error *err)
-{
-    *s = (speaker){.layout = layout,
+    *s = (speaker){.version = bora_chat_version(layout),
+                   .name = bora_chat_layout_name(layout),
                    .tokenizer = tokenizer,
-                   .bos_id = bora_tokenizer_bos(tokenizer),
-                   .eos_id = bora_tokenizer_eos(tokenizer),
-                   .inst_id = bora_tokenizer_control(tokenizer, "[INST]"),
-                   .end_inst_id = bora_tokenizer_control(tokenizer, "[/INST]")};
-    if (layout == BORA_CHAT_NONE)
-        return bora_fail(err, BORA_E_UNSUPPORTED, "the model has no chat layout");
-    if (layout != BORA_CHAT_V1 && layout != BORA_CHAT_V3)
-        return bora_fail(err, BORA_E_INVAL, "chat layout %d", layout);
-    if (s->bos_id < 0 || s->eos_id < 0)
-        return bora_fail(err, BORA_E_UNSUPPORTED, "chat layout %s: the tokenizer has no BOS or EOS",
-                         bora_chat_layout_name(layout));
-    if (layout == BORA_CHAT_V3 && (s->inst_id < 0 || s->end_inst_id < 0))
-        return bora_fail(err, BORA_E_UNSUPPORTED, "chat layout v3: the tokenizer has no [INST] and [/INST]");
-    return BORA_OK;
+                   .ids = ids,
+                   .err = err};
+    return bora_chat_layout_check(layout, tokenizer, err);
 }
 
 /* ---- pieces of a chat ---------------------------------------------------------------------------------------- */
+
+static bora_status say_mark(const speaker *s, mark which)
+{
+    int32_t id = bora_tokenizer_control(s->tokenizer, mark_names[which]);
+    return id < 0 ? bora_fail(s->err, BORA_E_UNSUPPORTED, "chat layout %s: the tokenizer has no %s", s->name,
+                              mark_names[which])
+                  : bora_tokens_push(s->ids, id, s->err);
+}
+
+static bora_status say_text(const speaker *s, const char *text, size_t size)
+{
+    return size ? bora_tokenizer_encode(s->tokenizer, text, size, s->ids, s->err) : BORA_OK;
+}
+
+static bora_status say_string(const speaker *s, const char *text)
+{
+    return text ? say_text(s, text, strlen(text)) : BORA_OK;
+}
+
+/* text between two marks. */
+static bora_status say_between(const speaker *s, mark begin, const char *text, size_t size, mark end)
+{
+    bora_status st = say_mark(s, begin);
+    if (st == BORA_OK)
+        st = say_text(s, text, size);
+    return st == BORA_OK ? say_mark(s, end) : st;
+}
 
 static bora_status text_add(bora_text *text, const char *string, bora_error *err)
 {
@@ -83,158 +98,209 @@ static bora_status text_add(bora_text *text, const char *string, bora_error *err
 /* content as one more paragraph of text; an empty one adds nothing. */
 static bora_status text_join(bora_text *text, const char *content, bora_error *err)
 {
-    bora_status status = text->size && *content ? text_add(text, SEPARATOR, err) : BORA_OK;
-    return status == BORA_OK ? text_add(text, content, err) : status;
+    if (!content || !*content)
+        return BORA_OK;
+    bora_status st = text->size ? text_add(text, SEPARATOR, err) : BORA_OK;
+    return st == BORA_OK ? text_add(text, content, err) : st;
+}
+
+static bora_status say_system(const speaker *s, const char *content)
+{
+    return say_between(s, SYSTEM_PROMPT, content, content ? strlen(content) : 0, END_SYSTEM_PROMPT);
 }
 
 /* One instruction. system: put before the text with two newlines; NULL or empty: none. */
-static bora_status user_encode(const speaker *s, const char *system, const char *content, bora_tokens *ids,
-                               bora_error *err)
+static bora_status say_user(const speaker *s, const char *system, const char *content)
 {
     BORA_CLEANUP(bora_text_release) bora_text text = {0};
-    bool spelled = s->layout == BORA_CHAT_V1;
-    bora_status status = spelled ? text_add(&text, "[INST] ", err) : bora_tokens_push(ids, s->inst_id, err);
-    if (status == BORA_OK && system && *system) {
-        status = text_add(&text, system, err);
-        if (status == BORA_OK)
-            status = text_add(&text, SEPARATOR, err);
-    }
-    if (status == BORA_OK)
-        status = text_add(&text, content, err);
-    if (status == BORA_OK && spelled)
-        status = text_add(&text, " [/INST]", err);
-    if (status == BORA_OK)
-        status = bora_tokenizer_encode(s->tokenizer, text.bytes, text.size, ids, err);
-    if (status == BORA_OK && !spelled)
-        status = bora_tokens_push(ids, s->end_inst_id, err);
-    return status;
+    bora_status st = s->version == 1 ? text_add(&text, "[INST] ", s->err) : BORA_OK;
+    if (st == BORA_OK && system && *system && (st = text_add(&text, system, s->err)) == BORA_OK)
+        st = text_add(&text, SEPARATOR, s->err);
+    if (st == BORA_OK && content)
+        st = text_add(&text, content, s->err);
+    if (st == BORA_OK && s->version == 1)
+        st = text_add(&text, " [/INST]", s->err);
+    if (st != BORA_OK)
+        return st;
+    return s->version == 1 ? say_text(s, text.bytes, text.size) : say_between(s, INST, text.bytes, text.size, END_INST);
 }
 
-static bora_status assistant_encode(const speaker *s, const bora_text *text, bool prefix, bora_tokens *ids,
-                                    bora_error *err)
+static bora_status say_tools(const speaker *s, const bora_chat *chat)
 {
-    size_t size = text->size;
-    while (s->layout != BORA_CHAT_V1 && size && text->bytes[size - 1] == ' ')
-        size--;
-    bora_status status = bora_tokenizer_encode(s->tokenizer, text->bytes, size, ids, err);
-    if (status == BORA_OK && !prefix)
-        status = bora_tokens_push(ids, s->eos_id, err);
-    return status;
+    BORA_CLEANUP(bora_text_release) bora_text text = {0};
+    if (s->version == 1 || chat->n_tools == 0)
+        return BORA_OK;
+    bora_status st = bora_chat_tools_spell(chat, &text, s->err);
+    return st == BORA_OK ? say_between(s, AVAILABLE_TOOLS, text.bytes, text.size, END_AVAILABLE_TOOLS) : st;
 }
 
 /* ---- a whole conversation ------------------------------------------------------------------------------------ */
+
+/* Where things go. A place is the number of a block's first message plus one; 0 is an empty instruction before all
+ * messages, which conversations before v7 get when they begin otherwise. */
+typedef struct plan {
+    bool lead; /* there is that empty instruction */
+    size_t first_user, last_user;
+    bora_text system; /* before v7 */
+} plan;
+
+static void plan_release(plan *p)
+{
+    bora_text_release(&p->system);
+}
 
 static bool role_is(const bora_chat_message *message, const char *role)
 {
     return strcmp(message->role, role) == 0;
 }
 
-/* mistral-common's rules for what may follow what. */
-static bora_status messages_check(const bora_chat_message *messages, size_t n, bora_error *err)
-{
-    if (n == 0)
-        return bora_fail(err, BORA_E_INVAL, "a conversation needs at least one message");
-    for (size_t i = 0; i < n; i++) {
-        bool system = role_is(&messages[i], BORA_ROLE_SYSTEM), assistant = role_is(&messages[i], BORA_ROLE_ASSISTANT);
-        if (!system && !assistant && !role_is(&messages[i], BORA_ROLE_USER))
-            return bora_fail(err, BORA_E_INVAL, "message %zu: unknown role '%.32s'", i, messages[i].role);
-        if (system && i && role_is(&messages[i - 1], BORA_ROLE_ASSISTANT))
-            return bora_fail(err, BORA_E_INVAL, "message %zu: a system message after one of the assistant", i);
-        if (assistant && !*messages[i].content)
-            return bora_fail(err, BORA_E_INVAL, "message %zu: an empty message of the assistant", i);
-        if (messages[i].prefix && (!assistant || i + 1 < n))
-            return bora_fail(err, BORA_E_INVAL, "message %zu: prefix is for a last message of the assistant", i);
-    }
-    if (role_is(&messages[n - 1], BORA_ROLE_ASSISTANT)) {
-        if (n == 1)
-            return bora_fail(err, BORA_E_INVAL, "a conversation must start with a user or system message");
-        if (!messages[n - 1].prefix)
-            return bora_fail(err, BORA_E_INVAL, "the last message is the assistant's and not a prefix");
-    }
-    return BORA_OK;
-}
-
 /* End of the run of messages of one role that begins at first. */
-static size_t block_end(const bora_chat_message *messages, size_t n, size_t first)
+static size_t block_end(const bora_chat *chat, size_t first)
 {
     size_t end = first + 1;
-    while (end < n && role_is(&messages[end], messages[first].role))
+    while (end < chat->n_messages && role_is(&chat->messages[end], chat->messages[first].role))
         end++;
     return end;
 }
 
-/* Index of the message whose block gets the system prompt, among those of the user; n if there is none. */
-static size_t system_place(bora_chat_layout layout, const bora_chat_message *messages, size_t n)
+static bora_status plan_make(const speaker *s, const bora_chat *chat, plan *p)
 {
-    size_t place = n;
-    for (size_t i = 0; i < n; i = block_end(messages, n, i)) {
-        if (!role_is(&messages[i], BORA_ROLE_USER))
+    bool begun = false, found = false;
+    for (size_t i = 0; i < chat->n_messages; i = block_end(chat, i)) {
+        const bora_chat_message *message = &chat->messages[i];
+        bool user = role_is(message, BORA_ROLE_USER);
+        if (role_is(message, BORA_ROLE_SYSTEM))
             continue;
-        place = i;
-        if (layout == BORA_CHAT_V1)
-            break;
+        p->lead |= !begun && !user && s->version < 7;
+        begun = true;
+        if (user && !found)
+            p->first_user = i + 1;
+        if (user)
+            p->last_user = i + 1;
+        found |= user;
     }
-    return place;
+    p->lead |= !begun && s->version < 7;
+    if (p->lead)
+        p->first_user = 0;
+    bora_status st = BORA_OK;
+    for (size_t i = 0; i < chat->n_messages && s->version < 7 && st == BORA_OK; i++)
+        if (role_is(&chat->messages[i], BORA_ROLE_SYSTEM))
+            st = text_join(&p->system, chat->messages[i].content, s->err);
+    return st;
 }
 
-static bora_status block_encode(const speaker *s, const bora_chat_message *messages, size_t n, const char *system,
-                                bora_tokens *ids, bora_error *err)
+/* The instruction at a place, with what stands before it. */
+static bora_status user_block(const speaker *s, const bora_chat *chat, const plan *p, size_t place, const char *content)
 {
+    bora_status st = place == p->last_user ? say_tools(s, chat) : BORA_OK;
+    if (st != BORA_OK)
+        return st;
+    bool with_system = place == (s->version == 1 ? p->first_user : p->last_user);
+    return say_user(s, with_system ? p->system.bytes : NULL, content);
+}
+
+static bora_status assistant_block(const speaker *s, const plan *p, const bora_chat *chat, size_t first, size_t end,
+                                   const bora_text *text)
+{
+    const bora_chat_message *messages = &chat->messages[first];
+    size_t size = text->size, n_calls = 0;
+    for (size_t i = first; i < end; i++)
+        n_calls += chat->messages[i].n_calls;
+    if (n_calls && s->version == 1)
+        return bora_fail(s->err, BORA_E_UNSUPPORTED, "message %zu: chat layout v1 has no tool calls", first);
+    if (n_calls && size && s->version < 7)
+        return bora_fail(s->err, BORA_E_INVAL, "messages %zu to %zu: both text and tool calls, which only v7 can have",
+                         first, end - 1);
+    if (!n_calls && !size) /* v7: only the block as a whole must not be empty */
+        return bora_fail(s->err, BORA_E_INVAL, "message %zu: an empty message of the assistant", first);
+    if (n_calls && s->version == 2 && first + 1 < p->last_user)
+        return BORA_OK;
+    while (s->version > 1 && size && text->bytes[size - 1] == ' ')
+        size--;
+    bora_status st = say_text(s, text->bytes, size);
+    if (st == BORA_OK && n_calls) {
+        BORA_CLEANUP(bora_text_release) bora_text calls = {0};
+        if ((st = say_mark(s, TOOL_CALLS)) == BORA_OK &&
+            (st = bora_chat_calls_spell(s->version, messages, end - first, &calls, s->err)) == BORA_OK)
+            st = say_text(s, calls.bytes, calls.size);
+    }
+    if (st == BORA_OK && !chat->messages[end - 1].prefix)
+        st = bora_tokens_push(s->ids, bora_tokenizer_eos(s->tokenizer), s->err);
+    return st;
+}
+
+static bora_status say_result(const speaker *s, const plan *p, const bora_chat *chat, size_t i)
+{
+    const bora_chat_message *message = &chat->messages[i];
+    if (s->version == 1)
+        return bora_fail(s->err, BORA_E_UNSUPPORTED, "message %zu: chat layout v1 has no tool results", i);
+    if (s->version == 2 && i + 1 < p->last_user)
+        return BORA_OK;
+    bora_status st;
+    if (s->version == 7) {
+        (void)((st = say_mark(s, TOOL_RESULTS)) == BORA_OK && (st = say_string(s, message->call_id)) == BORA_OK &&
+               (st = say_mark(s, TOOL_CONTENT)) == BORA_OK && (st = say_string(s, message->content)) == BORA_OK &&
+               (st = say_mark(s, END_TOOL_RESULTS)) == BORA_OK);
+        return st;
+    }
     BORA_CLEANUP(bora_text_release) bora_text text = {0};
-    for (size_t i = 0; i < n; i++) {
-        bora_status status = text_join(&text, messages[i].content, err);
-        if (status != BORA_OK)
-            return status;
-    }
-    return role_is(messages, BORA_ROLE_USER) ? user_encode(s, system, text.bytes, ids, err)
-                                             : assistant_encode(s, &text, messages[n - 1].prefix, ids, err);
+    st = bora_chat_result_spell(s->version, message, &text, s->err);
+    return st == BORA_OK ? say_between(s, TOOL_RESULTS, text.bytes, text.size, END_TOOL_RESULTS) : st;
 }
 
-static bora_status messages_encode(const speaker *s, const bora_chat_message *messages, size_t n, bora_tokens *ids,
-                                   bora_error *err)
+static bora_status block_encode(const speaker *s, const bora_chat *chat, const plan *p, size_t first, size_t end)
 {
-    BORA_CLEANUP(bora_text_release) bora_text system = {0};
-    bora_status status = BORA_OK;
-    size_t first = n; /* message that is not of the system */
-    for (size_t i = 0; i < n && status == BORA_OK; i++) {
-        if (role_is(&messages[i], BORA_ROLE_SYSTEM))
-            status = text_join(&system, messages[i].content, err);
-        else if (first == n)
-            first = i;
+    const bora_chat_message *message = &chat->messages[first];
+    bora_status st = BORA_OK;
+    if (role_is(message, BORA_ROLE_SYSTEM)) {
+        for (size_t i = first; i < end && s->version >= 7 && st == BORA_OK; i++)
+            st = say_system(s, chat->messages[i].content);
+        return st;
     }
-    if (status == BORA_OK)
-        status = bora_tokens_push(ids, s->bos_id, err);
-    size_t place = system_place(s->layout, messages, n);
-    if (status == BORA_OK && (first == n || !role_is(&messages[first], BORA_ROLE_USER))) {
-        /* A chat begins with an instruction, an empty one if need be. */
-        bool here = place == n || s->layout == BORA_CHAT_V1;
-        status = user_encode(s, here ? system.bytes : NULL, "", ids, err);
-        if (here)
-            place = n;
+    if (role_is(message, BORA_ROLE_TOOL)) {
+        for (size_t i = first; i < end && st == BORA_OK; i++)
+            st = say_result(s, p, chat, i);
+        return st;
     }
-    for (size_t i = 0; i < n && status == BORA_OK;) {
-        size_t end = block_end(messages, n, i);
-        if (!role_is(&messages[i], BORA_ROLE_SYSTEM))
-            status = block_encode(s, messages + i, end - i, i == place ? system.bytes : NULL, ids, err);
+    BORA_CLEANUP(bora_text_release) bora_text text = {0};
+    for (size_t i = first; i < end && st == BORA_OK; i++)
+        st = text_join(&text, chat->messages[i].content, s->err);
+    if (st != BORA_OK)
+        return st;
+    return role_is(message, BORA_ROLE_USER) ? user_block(s, chat, p, first + 1, text.bytes)
+                                            : assistant_block(s, p, chat, first, end, &text);
+}
+
+static bora_status chat_encode(const speaker *s, const bora_chat *chat)
+{
+    BORA_CLEANUP(plan_release) plan p = {0};
+    bora_status st = plan_make(s, chat, &p);
+    if (st == BORA_OK)
+        st = bora_tokens_push(s->ids, bora_tokenizer_bos(s->tokenizer), s->err);
+    if (st == BORA_OK && p.lead)
+        st = user_block(s, chat, &p, 0, NULL);
+    for (size_t i = 0; i < chat->n_messages && st == BORA_OK;) {
+        size_t end = block_end(chat, i);
+        st = block_encode(s, chat, &p, i, end);
         i = end;
     }
-    return status;
+    return st;
 }
 
-bora_status bora_chat_encode(bora_chat_layout layout, const bora_tokenizer *tokenizer,
-                             const bora_chat_message *messages, size_t n_messages, bora_tokens *ids, bora_error *err)
+bora_status bora_chat_encode(bora_chat_layout layout, const bora_tokenizer *tokenizer, const bora_chat *chat,
+                             bora_tokens *ids, bora_error *err)
 {
     speaker s;
-    bora_status status = speaker_init(&s, layout, tokenizer, err);
-    if (status == BORA_OK)
-        status = messages_check(messages, n_messages, err);
-    if (status != BORA_OK)
-        return status;
+    bora_status st = speaker_init(&s, layout, tokenizer, ids, err);
+    if (st == BORA_OK)
+        st = bora_chat_check(s.version, chat, err);
+    if (st != BORA_OK)
+        return st;
     size_t n_before = ids->n;
-    status = messages_encode(&s, messages, n_messages, ids, err);
-    if (status != BORA_OK)
+    st = chat_encode(&s, chat);
+    if (st != BORA_OK)
         ids->n = n_before;
-    return status;
+    return st;
 }
 
 /* ---- one more turn ------------------------------------------------------------------------------------------- */
@@ -244,19 +310,22 @@ bora_status bora_chat_encode_turn(bora_chat_layout layout, const bora_tokenizer 
                                   bora_error *err)
 {
     speaker s;
-    bora_status status = speaker_init(&s, layout, tokenizer, err);
-    if (status != BORA_OK)
-        return status;
+    bora_status st = speaker_init(&s, layout, tokenizer, ids, err);
+    if (st != BORA_OK)
+        return st;
     if (system && !first) /* the history is append-only: it is too late */
         return bora_fail(err, BORA_E_INVAL, "a system prompt can stand before the first message only");
     size_t n_before = ids->n;
     if (first)
-        status = bora_tokens_push(ids, s.bos_id, err);
+        st = bora_tokens_push(ids, bora_tokenizer_bos(tokenizer), err);
     else if (close_previous)
-        status = bora_tokens_push(ids, s.eos_id, err);
-    if (status == BORA_OK)
-        status = user_encode(&s, system, user, ids, err);
-    if (status != BORA_OK)
+        st = bora_tokens_push(ids, bora_tokenizer_eos(tokenizer), err);
+    bool apart = s.version >= 7;
+    if (st == BORA_OK && system && apart)
+        st = say_system(&s, system);
+    if (st == BORA_OK)
+        st = say_user(&s, apart ? NULL : system, user);
+    if (st != BORA_OK)
         ids->n = n_before;
-    return status;
+    return st;
 }

@@ -27,13 +27,20 @@ bora_status bora_verb_model(bora_request *request, bora_error *err)
     for (uint32_t layer = 0; layer < h->n_layers; layer++)
         bora_pack_uint(&pack, NULL, bora_hparams_window(h, layer));
     bora_pack_end(&pack);
+    bora_pack_string(&pack, "window_source", bora_model_window_source(server->model));
     bora_pack_float(&pack, "rope_theta", (double)h->rope_theta);
     bora_pack_float(&pack, "norm_eps", (double)h->norm_eps);
     bora_pack_uint(&pack, "n_parameters", bora_model_n_parameters(server->model));
     bora_pack_uint(&pack, "n_active_parameters", bora_model_n_active(server->model));
     bora_pack_uint(&pack, "weight_bytes", bora_model_size(server->model));
+    char types[256];
+    bora_model_types_text(server->model, types, sizeof types);
+    bora_pack_string(&pack, "tensor_types", types);
     bora_pack_uint(&pack, "kv_bytes_per_token", bora_pipeline_kv_position_size(server->pipeline));
-    bora_pack_uint(&pack, "kv_bytes_per_session", bora_pipeline_kv_sequence_max(server->pipeline));
+    const uint64_t session_max = bora_pipeline_kv_sequence_max(server->pipeline);
+    bora_pack_uint(&pack, "kv_bytes_per_session", session_max);
+    bora_pack_uint(&pack, "memory_bytes",
+                   bora_model_size(server->model) + bora_model_copied_size(server->model) + session_max);
     bora_request_end(request, &pack);
     return BORA_OK;
 }

@@ -7,6 +7,8 @@
  *
  * A pair is one (token, expert) choice. Every element is one dot product of its own, summed in 16 lanes, and a token's
  * experts are added in ascending order: no other token, thread or tile size can change a bit of it. */
+#include "../gather.h"
+
 #include <bora/plugin.h>
 
 #include <math.h>
@@ -29,27 +31,11 @@
 
 typedef float lanes __attribute__((vector_size(N_LANES * sizeof(float)))); /* 16 sums side by side */
 
-/* One choice of the router. */
-typedef struct pair {
-    uint32_t token;
-    float weight;
-} pair;
-
-typedef struct tensors {
-    bora_tensor w1, w2, w3;
-} tensors;
-
 struct bora_expert {
-    const bora_host *host;
-    bora_expert_shape shape;
-    tensors *tensors;     /* [n_layers, n_experts] */
-    bool *prepared;       /* [n_layers] */
-    pair *pairs;          /* [max_tokens * n_experts_per_tok], grouped by expert, tokens ascending */
-    uint32_t *first_pair; /* [n_experts + 1]: expert e has pairs first_pair[e] .. first_pair[e + 1] - 1 */
-    uint32_t *active;     /* [n_experts]: the experts that have pairs, ascending */
-    float *hidden;        /* [pairs, hidden_dim] */
-    float *tiles;         /* [n_threads, tile_size] */
-    size_t tile_size;     /* floats: two tiles of the wider kind */
+    gather gather;
+    float *hidden;    /* [pairs, hidden_dim] */
+    float *tiles;     /* [n_threads, tile_size] */
+    size_t tile_size; /* floats: two tiles of the wider kind */
     uint32_t w13_tile_rows, w2_tile_rows;
 };
 
@@ -107,9 +93,9 @@ static float silu(float x)
 
 typedef struct forward_args {
     const bora_expert *expert;
-    const tensors *tensors; /* [n_experts] of the layer */
-    const float *x;         /* [n_tokens, dim] */
-    float *y;               /* [n_tokens, dim] */
+    const gather_weights *weights; /* [n_experts] of the layer */
+    const float *x;                /* [n_tokens, dim] */
+    float *y;                      /* [n_tokens, dim] */
     uint32_t n_tokens, n_active;
 } forward_args;
 
@@ -131,16 +117,17 @@ static void hidden_items(void *arg, uint32_t begin, uint32_t end, uint32_t worke
 {
     const forward_args *args = arg;
     const bora_expert *expert = args->expert;
-    const bora_expert_shape *shape = &expert->shape;
+    const gather *g = &expert->gather;
+    const bora_expert_shape *shape = &g->shape;
     const uint32_t tile_rows = expert->w13_tile_rows, n_expert_tiles = n_tiles(shape->hidden_dim, tile_rows);
     float *w1 = expert->tiles + worker * expert->tile_size, *w3 = w1 + expert->tile_size / 2;
     for (uint32_t item = begin; item < end; item++) {
-        uint32_t e = expert->active[item / n_expert_tiles], first = item % n_expert_tiles * tile_rows;
+        uint32_t e = g->active[item / n_expert_tiles], first = item % n_expert_tiles * tile_rows;
         uint32_t n = shape->hidden_dim - first < tile_rows ? shape->hidden_dim - first : tile_rows;
-        load_tile(expert->host, &args->tensors[e].w1, first, n, w1);
-        load_tile(expert->host, &args->tensors[e].w3, first, n, w3);
-        for (uint32_t p = expert->first_pair[e]; p < expert->first_pair[e + 1]; p++) {
-            const float *x = args->x + (size_t)expert->pairs[p].token * shape->dim;
+        load_tile(g->host, &args->weights[e].w1, first, n, w1);
+        load_tile(g->host, &args->weights[e].w3, first, n, w3);
+        for (uint32_t p = g->first_pair[e]; p < g->first_pair[e + 1]; p++) {
+            const float *x = args->x + (size_t)g->pairs[p].token * shape->dim;
             float *h = expert->hidden + (size_t)p * shape->hidden_dim + first;
             for (uint32_t r = 0; r < n; r += N_ROWS) {
                 float gate[N_ROWS], up[N_ROWS];
@@ -158,7 +145,8 @@ static void output_items(void *arg, uint32_t begin, uint32_t end, uint32_t worke
 {
     const forward_args *args = arg;
     const bora_expert *expert = args->expert;
-    const bora_expert_shape *shape = &expert->shape;
+    const gather *g = &expert->gather;
+    const bora_expert_shape *shape = &g->shape;
     float *w2 = expert->tiles + worker * expert->tile_size;
     for (uint32_t item = begin; item < end; item++) {
         uint32_t first = item * expert->w2_tile_rows;
@@ -166,132 +154,62 @@ static void output_items(void *arg, uint32_t begin, uint32_t end, uint32_t worke
         for (uint32_t t = 0; t < args->n_tokens; t++)
             memset(args->y + (size_t)t * shape->dim + first, 0, n * sizeof *args->y);
         for (uint32_t a = 0; a < args->n_active; a++) {
-            uint32_t e = expert->active[a];
-            load_tile(expert->host, &args->tensors[e].w2, first, n, w2);
-            for (uint32_t p = expert->first_pair[e]; p < expert->first_pair[e + 1]; p++) {
+            uint32_t e = g->active[a];
+            load_tile(g->host, &args->weights[e].w2, first, n, w2);
+            for (uint32_t p = g->first_pair[e]; p < g->first_pair[e + 1]; p++) {
                 const float *h = expert->hidden + (size_t)p * shape->hidden_dim;
-                float *y = args->y + (size_t)expert->pairs[p].token * shape->dim + first;
+                float *y = args->y + (size_t)g->pairs[p].token * shape->dim + first;
                 for (uint32_t r = 0; r < n; r += N_ROWS) {
                     float down[N_ROWS];
                     dot_rows(w2 + (size_t)r * shape->hidden_dim, h, shape->hidden_dim, down);
                     for (uint32_t i = 0; i < N_ROWS && r + i < n; i++)
-                        y[r + i] += expert->pairs[p].weight * down[i];
+                        y[r + i] += g->pairs[p].weight * down[i];
                 }
             }
         }
     }
 }
 
-/* Groups the router's choices by expert (a counting sort). Returns how many experts were chosen, 0 when a choice is out
- * of range. */
-static uint32_t group_pairs(bora_expert *expert, uint32_t n_tokens, const bora_routing *routing)
-{
-    const bora_expert_shape *shape = &expert->shape;
-    uint32_t n = n_tokens * shape->n_experts_per_tok; /* <= max_tokens * ..., checked in create */
-    uint32_t *first = expert->first_pair;
-    memset(first, 0, ((size_t)shape->n_experts + 1) * sizeof *first);
-    for (uint32_t i = 0; i < n; i++) {
-        if (routing->experts[i] < 0 || (uint32_t)routing->experts[i] >= shape->n_experts)
-            return 0;
-        first[routing->experts[i] + 1]++;
-    }
-    uint32_t n_active = 0;
-    for (uint32_t e = 0; e < shape->n_experts; e++) {
-        if (first[e + 1])
-            expert->active[n_active++] = e;
-        first[e + 1] += first[e];
-    }
-    for (uint32_t i = 0; i < n; i++)
-        expert->pairs[first[routing->experts[i]]++] =
-            (pair){.token = i / shape->n_experts_per_tok, .weight = routing->weights[i]};
-    for (uint32_t e = shape->n_experts; e > 0; e--) /* each start has moved on to its end: back by one place */
-        first[e] = first[e - 1];
-    first[0] = 0;
-    return n_active;
-}
-
 static bora_status reference_forward(bora_expert *expert, uint32_t layer, uint32_t n_tokens, const float *x, float *y,
                                      const bora_routing *routing, bora_error *err)
 {
-    const bora_expert_shape *shape = &expert->shape;
-    if (layer >= shape->n_layers || !expert->prepared[layer])
-        return bora_fail(err, BORA_E_INVAL, "expert: layer %u was not prepared", layer);
-    if (n_tokens > shape->max_tokens)
-        return bora_fail(err, BORA_E_INVAL, "expert: %u tokens, at most %u were announced", n_tokens,
-                         shape->max_tokens);
-    if (n_tokens == 0)
-        return BORA_OK;
+    gather *g = &expert->gather;
+    const bora_expert_shape *shape = &g->shape;
+    uint32_t n_active = 0;
+    bora_status status = gather_call(g, layer, n_tokens, routing, &n_active, err);
+    if (status != BORA_OK || n_active == 0)
+        return status;
     forward_args args = {
         .expert = expert,
-        .tensors = expert->tensors + (size_t)layer * shape->n_experts,
+        .weights = gather_layer(g, layer),
         .x = x,
         .y = y,
         .n_tokens = n_tokens,
-        .n_active = group_pairs(expert, n_tokens, routing),
+        .n_active = n_active,
     };
-    if (!args.n_active)
-        return bora_fail(err, BORA_E_INVAL, "expert: the routing names an expert that does not exist");
-    const bora_host *host = expert->host;
-    host->parallel_for(host, args.n_active * n_tiles(shape->hidden_dim, expert->w13_tile_rows), hidden_items, &args);
-    host->parallel_for(host, n_tiles(shape->dim, expert->w2_tile_rows), output_items, &args);
+    g->host->parallel_for(g->host, args.n_active * n_tiles(shape->hidden_dim, expert->w13_tile_rows), hidden_items,
+                          &args);
+    g->host->parallel_for(g->host, n_tiles(shape->dim, expert->w2_tile_rows), output_items, &args);
     return BORA_OK;
 }
 
 /* ---- life ---------------------------------------------------------------------------------------------- */
 
-static bora_status check_tensor(const bora_tensor *w, uint32_t n_rows, uint32_t n_cols, const char *name, uint32_t e,
-                                bora_error *err)
-{
-    if (!w->data || w->n_rows != n_rows || w->n_cols != n_cols)
-        return bora_fail(err, BORA_E_INVAL, "expert: %s of expert %u is not [%u, %u]", name, e, n_rows, n_cols);
-    if (w->dtype >= BORA_DTYPE_COUNT)
-        return bora_fail(err, BORA_E_UNSUPPORTED, "expert: %s of expert %u has element type %u", name, e, w->dtype);
-    return BORA_OK;
-}
-
 static bora_status reference_prepare(bora_expert *expert, uint32_t layer, const bora_expert_weights *weights,
                                      bora_error *err)
 {
-    const bora_expert_shape *shape = &expert->shape;
-    if (layer >= shape->n_layers)
-        return bora_fail(err, BORA_E_INVAL, "expert: there is no layer %u", layer);
-    for (uint32_t e = 0; e < shape->n_experts; e++) {
-        bora_status status = check_tensor(&weights->w1[e], shape->hidden_dim, shape->dim, "w1", e, err);
-        if (status == BORA_OK)
-            status = check_tensor(&weights->w2[e], shape->dim, shape->hidden_dim, "w2", e, err);
-        if (status == BORA_OK)
-            status = check_tensor(&weights->w3[e], shape->hidden_dim, shape->dim, "w3", e, err);
-        if (status != BORA_OK)
-            return status;
-        expert->tensors[(size_t)layer * shape->n_experts + e] =
-            (tensors){.w1 = weights->w1[e], .w2 = weights->w2[e], .w3 = weights->w3[e]};
-    }
-    expert->prepared[layer] = true;
-    return BORA_OK;
+    return gather_prepare(&expert->gather, layer, weights, err);
 }
 
 static void reference_destroy(bora_expert *expert)
 {
     if (!expert)
         return;
-    const bora_host *host = expert->host;
-    host->free(host, expert->tensors);
-    host->free(host, expert->prepared);
-    host->free(host, expert->pairs);
-    host->free(host, expert->first_pair);
-    host->free(host, expert->active);
+    const bora_host *host = expert->gather.host;
+    gather_release(&expert->gather);
     host->free(host, expert->hidden);
     host->free(host, expert->tiles);
     host->free(host, expert);
-}
-
-/* n_a * n_b elements, not cleared; NULL when there is no memory or the product overflows. */
-static void *alloc_array(const bora_host *host, size_t n_a, size_t n_b, size_t element_size)
-{
-    size_t size;
-    if (__builtin_mul_overflow(n_a, n_b, &size) || __builtin_mul_overflow(size, element_size, &size))
-        return NULL;
-    return host->alloc(host, size);
 }
 
 /* As many rows as fit a tile, whole groups of N_ROWS; small layers are cut so that every thread gets work. */
@@ -306,51 +224,34 @@ static uint32_t choose_tile_rows(const bora_host *host, uint32_t n_rows, uint32_
 static bora_status reference_create(const bora_host *host, const bora_expert_shape *shape, bora_expert **ret_expert,
                                     bora_error *err)
 {
-    if (shape->struct_size < sizeof *shape)
-        return bora_fail(err, BORA_E_INVAL, "expert: the shape has %u bytes, %zu are needed", shape->struct_size,
-                         sizeof *shape);
-    if (shape->n_layers == 0 || shape->n_experts == 0 || shape->n_experts_per_tok == 0 || shape->dim == 0 ||
-        shape->hidden_dim == 0 || shape->n_experts_per_tok > shape->n_experts)
-        return bora_fail(err, BORA_E_INVAL, "expert: %u of %u experts, [%u, %u], %u layers", shape->n_experts_per_tok,
-                         shape->n_experts, shape->hidden_dim, shape->dim, shape->n_layers);
-    uint32_t n_pairs, n_items;
-    if (__builtin_mul_overflow(shape->max_tokens, shape->n_experts_per_tok, &n_pairs) ||
-        __builtin_mul_overflow(shape->n_experts, shape->hidden_dim, &n_items) || shape->n_experts == UINT32_MAX)
-        return bora_fail(err, BORA_E_LIMIT, "expert: %u tokens, %u experts: too many", shape->max_tokens,
-                         shape->n_experts);
+    uint32_t n_pairs = 0;
+    bora_status status = gather_check_shape("reference", shape, &n_pairs, err);
+    if (status != BORA_OK)
+        return status;
     bora_expert *expert = host->alloc(host, sizeof *expert);
     if (!expert)
-        return bora_fail(err, BORA_E_NOMEM, "expert");
+        return bora_fail(err, BORA_E_NOMEM, "reference: the instance");
     *expert = (bora_expert){
-        .host = host,
-        .shape = *shape,
         .w13_tile_rows = choose_tile_rows(host, shape->hidden_dim, shape->dim),
         .w2_tile_rows = choose_tile_rows(host, shape->dim, shape->hidden_dim),
     };
+    const bool gathers = gather_init(&expert->gather, host, "reference", shape);
     size_t w13_tile = (size_t)expert->w13_tile_rows * shape->dim,
            w2_tile = (size_t)expert->w2_tile_rows * shape->hidden_dim;
     expert->tile_size = w13_tile > w2_tile ? 2 * w13_tile : 2 * w2_tile; /* 2^33 * 4 at most */
-    expert->tensors = alloc_array(host, shape->n_layers, shape->n_experts, sizeof *expert->tensors);
-    expert->prepared = alloc_array(host, shape->n_layers, 1, sizeof *expert->prepared);
-    expert->pairs = alloc_array(host, n_pairs, 1, sizeof *expert->pairs);
-    expert->first_pair = alloc_array(host, (size_t)shape->n_experts + 1, 1, sizeof *expert->first_pair);
-    expert->active = alloc_array(host, shape->n_experts, 1, sizeof *expert->active);
-    expert->hidden = alloc_array(host, n_pairs, shape->hidden_dim, sizeof *expert->hidden);
-    expert->tiles = alloc_array(host, host->n_threads(host), expert->tile_size, sizeof *expert->tiles);
-    if (!expert->tensors || !expert->prepared || !expert->pairs || !expert->first_pair || !expert->active ||
-        !expert->hidden || !expert->tiles) {
+    expert->hidden = gather_alloc(host, n_pairs, shape->hidden_dim, sizeof *expert->hidden);
+    expert->tiles = gather_alloc(host, host->n_threads(host), expert->tile_size, sizeof *expert->tiles);
+    if (!gathers || !expert->hidden || !expert->tiles) {
         reference_destroy(expert);
-        return bora_fail(err, BORA_E_NOMEM, "expert: room for %u tokens", shape->max_tokens);
+        return bora_fail(err, BORA_E_NOMEM, "reference: room for %u tokens", shape->max_tokens);
     }
-    memset(expert->prepared, 0, shape->n_layers * sizeof *expert->prepared);
     *ret_expert = expert;
     return BORA_OK;
 }
 
 static const bora_expert_ops reference_ops = {
     .struct_size = sizeof(bora_expert_ops),
-    .dtypes = BORA_DTYPE_BIT(BORA_DTYPE_F32) | BORA_DTYPE_BIT(BORA_DTYPE_F16) | BORA_DTYPE_BIT(BORA_DTYPE_BF16) |
-              BORA_DTYPE_BIT(BORA_DTYPE_Q8_0),
+    .dtypes = BORA_DTYPE_BITS_ALL,
     .create = reference_create,
     .destroy = reference_destroy,
     .prepare = reference_prepare,

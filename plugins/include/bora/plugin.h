@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 #define BORA_ABI_MAJOR 1
-#define BORA_ABI_MINOR 0
+#define BORA_ABI_MINOR 1 /* 1: the element types from BORA_DTYPE_Q4_0 on */
 
 /* ---- status and error ------------------------------------------------------------------------------- */
 
@@ -77,14 +77,27 @@ __attribute__((format(printf, 3, 4))) static inline bora_status bora_fail(bora_e
 
 /* ---- tensors ---------------------------------------------------------------------------------------- */
 
-/* Element types of weights and of the KV cache. Numbers are part of the ABI; new ones go at the end. */
+/* Element types of weights and of the KV cache. Numbers are part of the ABI; new ones go at the end. From Q8_0 on they
+ * are GGUF's types of the same names, for weights only; host->dequantize makes f32 of each. */
 #define BORA_DTYPE_F32        0u
 #define BORA_DTYPE_F16        1u
 #define BORA_DTYPE_BF16       2u
-#define BORA_DTYPE_Q8_0       3u /* blocks of 32: f16 scale, 32 x int8 (GGUF's Q8_0) */
-#define BORA_DTYPE_COUNT      4u
+#define BORA_DTYPE_Q8_0       3u /* blocks of 32: f16 scale, 32 x int8 */
+#define BORA_DTYPE_Q4_0       4u /* blocks of 32: f16 scale, 32 x 4 bits */
+#define BORA_DTYPE_Q4_1       5u /* ... and an f16 offset */
+#define BORA_DTYPE_Q5_0       6u /* blocks of 32: f16 scale, 32 x 5 bits */
+#define BORA_DTYPE_Q5_1       7u /* ... and an f16 offset */
+#define BORA_DTYPE_Q2_K       8u /* blocks of 256, each part of it with a scale and an offset of its own */
+#define BORA_DTYPE_Q3_K       9u /* blocks of 256, each part of it with a scale of its own */
+#define BORA_DTYPE_Q4_K       10u
+#define BORA_DTYPE_Q5_K       11u
+#define BORA_DTYPE_Q6_K       12u
+#define BORA_DTYPE_IQ4_NL     13u /* blocks of 32: f16 scale, 32 x 4 bits that number the values of a fixed list */
+#define BORA_DTYPE_IQ4_XS     14u /* blocks of 256 of such parts */
+#define BORA_DTYPE_COUNT      15u /* known to this header; a host or plugin of another minor version may know more */
 
 #define BORA_DTYPE_BIT(dtype) (UINT32_C(1) << (dtype))
+#define BORA_DTYPE_BITS_ALL   (BORA_DTYPE_BIT(BORA_DTYPE_COUNT) - 1)
 
 /* A matrix of weights, row-major [n_rows, n_cols], read-only, valid as long as the model is loaded. */
 typedef struct bora_tensor {

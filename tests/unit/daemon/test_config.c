@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "support/skip.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static int set_up(void **state)
@@ -42,6 +43,8 @@ static void test_defaults(void **state)
     bora_config *config = *state;
     assert_int_equal(bora_config_check(config, NULL), BORA_OK);
     assert_null(config->model);
+    assert_null(config->model_search);
+    assert_int_equal(config->window, BORA_WINDOW_AUTO);
     assert_string_equal(config->plugins[BORA_PLUGIN_CACHE], "ring");
     assert_int_equal(config->kv_dtype, BORA_DTYPE_F16);
 }
@@ -50,7 +53,7 @@ static void test_every_key(void **state)
 {
     bora_config *config = *state;
     static const char text[] = "# a comment\n"
-                               "[model]\npath = /models/one.gguf\nlayout = v3\n"
+                               "[model]\npath = /models/one.gguf\nlayout = v3\nwindow = 4096\nsearch = /m:/n\n"
                                "[server]\nsocket = /run/x.sock ; where\n"
                                "[sessions]\ndatabase=/var/x.db\nlive_max = 3\nopen_max = 7\n"
                                "[engine]\nthreads = 2\nchunk = 16\nbatch_tokens = 64\nrunning_max = 4\ncontext = 9000\n"
@@ -65,6 +68,8 @@ static void test_every_key(void **state)
     assert_int_equal(parse(config, text, &err), BORA_OK);
     assert_string_equal(config->model, "/models/one.gguf");
     assert_int_equal(config->layout, BORA_CHAT_V3);
+    assert_int_equal(config->window, 4096);
+    assert_string_equal(config->model_search, "/m:/n");
     assert_string_equal(config->socket, "/run/x.sock");
     assert_string_equal(config->database, "/var/x.db");
     assert_int_equal(config->n_live_max, 3);
@@ -100,6 +105,24 @@ static void test_every_key(void **state)
     assert_int_equal(bora_config_plugin_options(config, BORA_PLUGIN_EXPERT, "blas", items).n, 0);
 }
 
+static void test_window_and_search(void **state)
+{
+    bora_config *config = *state;
+    assert_int_equal(parse(config, "[model]\nwindow = none\n", NULL), BORA_OK);
+    assert_int_equal(config->window, BORA_WINDOW_NONE);
+    assert_int_equal(parse(config, "[model]\nwindow = auto\n", NULL), BORA_OK);
+    assert_int_equal(config->window, BORA_WINDOW_AUTO);
+    assert_int_equal(setenv("HOME", "/h", 1), 0);
+    assert_int_equal(parse(config, "[model]\nsearch = ~/a:/b:~/c\n", NULL), BORA_OK);
+    assert_string_equal(config->model_search, "/h/a:/b:/h/c");
+    assert_refused("[model]\nwindow = 0\n", "model.window is '0', expected auto, none or a number from 1 to");
+    assert_refused("[model]\nwindow = -4\n", "model.window");
+    assert_refused("[model]\nwindow = 4294967295\n", "model.window");
+    assert_refused("[model]\nwindow = 4k\n", "model.window");
+    assert_refused("[model]\nwindow =\n", "model.window");
+    assert_refused("[model]\nsearch =\n", "model.search is empty");
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -110,7 +133,8 @@ static void test_refused(void **state)
     assert_refused("[generate]\ntemperature = nan\n", "generate.temperature");
     assert_refused("[generate]\ntop_p = 1.5\n", "from 0 to 1");
     assert_refused("[cache]\ntype = q8\n", "f16 or f32");
-    assert_refused("[model]\nlayout = v99\n", "auto, none, v1 or v3");
+    assert_refused("[model]\nlayout = tekken\n", "model.layout is 'tekken'");
+    assert_refused("[model]\nlayout = v99\n", "auto, none, v1, v2, v3, v7, v3-tekken or v7-tekken");
     assert_refused("[log]\nlevel = loud\n", "error, warn, info or debug");
     assert_refused("[model]\npath =\n", "model.path is empty");
     assert_refused("\n\n[model]\nthreads = 1\n", "borad.conf:4: section [model] has no key 'threads'");
@@ -213,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_defaults, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_every_key, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_window_and_search, set_up, tear_down),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_long_lines),
         cmocka_unit_test_setup_teardown(test_sizes, set_up, tear_down),

@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "kernels/dequantize.h"
 #include "kernels/kernels.h"
+#include "model/blocks.h"
 
 #include <string.h>
 
@@ -70,18 +71,18 @@ static void test_all_q8_0(void **state)
 static void test_rows_and_ranges(void **state)
 {
     (void)state;
-    enum { ROWS = 5, COLS = 96, ROW_SIZE = 4 * COLS + 5 };
-    static const size_t firsts[] = {0, 32, 64}, lengths[] = {32, 64, 0};
+    enum { ROWS = 5, COLS = 768, ROW_SIZE = 4 * COLS + 5 };
+    static const size_t firsts[] = {0, 32, 64, 256, 512}, lengths[] = {32, 64, 0, 256, 512};
     bora_cpu cpu;
     bora_cpu_detect(&cpu);
     for (uint32_t dtype = 0; dtype < BORA_DTYPE_COUNT; dtype++) {
         for (size_t offset = 0; offset < 3; offset++) {
-            uint8_t bytes[2 + ROWS * ROW_SIZE];
+            static uint8_t bytes[2 + ROWS * ROW_SIZE];
             for (size_t i = 0; i < sizeof bytes; i++)
                 bytes[i] = (uint8_t)(i * 37 % 113); /* below 0x71: a number in every type */
             bora_tensor w = {
                 .data = bytes + offset, .row_size = ROW_SIZE, .n_rows = ROWS, .n_cols = COLS, .dtype = dtype};
-            float all[ROWS * COLS], some[ROWS * COLS];
+            static float all[ROWS * COLS], some[ROWS * COLS + 1];
             bora_dequantize(&cpu, &w, 0, ROWS, all);
             bora_dequantize(NULL, &w, 0, ROWS, some);
             assert_memory_equal(all, some, sizeof all);
@@ -92,7 +93,8 @@ static void test_rows_and_ranges(void **state)
             assert_memory_equal(all + 2 * COLS, some, 2 * COLS * sizeof *all);
             for (size_t i = 0; i < BORA_ARRAY_SIZE(firsts); i++)
                 for (size_t j = 0; j < BORA_ARRAY_SIZE(lengths); j++) {
-                    if (firsts[i] + lengths[j] > COLS)
+                    const size_t n_block = bora_block_of(dtype)->n_elements;
+                    if (firsts[i] + lengths[j] > COLS || firsts[i] % n_block || lengths[j] % n_block)
                         continue;
                     some[lengths[j]] = 42;
                     bora_dequantize_row(&cpu, dtype, bytes + offset, firsts[i], lengths[j], some);

@@ -58,7 +58,7 @@ static bora_status open_written(bora_model **ret_model, bora_error *err)
     return st;
 }
 
-static bora_model *must_open(void)
+static inline bora_model *must_open(void)
 {
     bora_model *model = NULL;
     bora_error err = {{0}};
@@ -78,7 +78,7 @@ static void assert_refused(bora_status status, const char *names)
     assert_null(model);
 }
 
-static void writer_again(const bora_tiny_model *shape)
+static inline void writer_again(const bora_tiny_model *shape)
 {
     bora_gguf_writer_release(&writer);
     bora_gguf_writer_init(&writer);

@@ -95,7 +95,8 @@ static void assert_chat(bora_chat_layout layout, const bora_chat_message *messag
 {
     bora_tokens ids = {0}, expected = {0};
     bora_error err = {{0}};
-    if (bora_chat_encode(layout, tokenizer, messages, n_messages, &ids, &err) != BORA_OK)
+    const bora_chat chat = {.messages = messages, .n_messages = n_messages};
+    if (bora_chat_encode(layout, tokenizer, &chat, &ids, &err) != BORA_OK)
         fail_msg("%s", err.message);
     parts_encode(parts, n_parts, &expected);
     assert_same(&ids, &expected);
@@ -116,17 +117,22 @@ static void assert_chat(bora_chat_layout layout, const bora_chat_message *messag
 static void test_names(void **state)
 {
     (void)state;
-    static const bora_chat_layout layouts[] = {BORA_CHAT_AUTO, BORA_CHAT_NONE, BORA_CHAT_V1, BORA_CHAT_V3};
-    static const char *const names[] = {"auto", "none", "v1", "v3"};
+    static const bora_chat_layout layouts[] = {BORA_CHAT_AUTO,      BORA_CHAT_NONE,     BORA_CHAT_V1,
+                                               BORA_CHAT_V2,        BORA_CHAT_V3,       BORA_CHAT_V7,
+                                               BORA_CHAT_V3_TEKKEN, BORA_CHAT_V7_TEKKEN};
+    static const char *const names[] = {"auto", "none", "v1", "v2", "v3", "v7", "v3-tekken", "v7-tekken"};
     bora_chat_layout layout = 99;
     for (size_t i = 0; i < BORA_ARRAY_SIZE(layouts); i++) {
         assert_string_equal(bora_chat_layout_name(layouts[i]), names[i]);
         assert_true(bora_chat_layout_parse(names[i], &layout));
         assert_int_equal(layout, layouts[i]);
     }
-    assert_string_equal(bora_chat_layout_name(2), "unknown");
+    assert_string_equal(bora_chat_layout_name(4), "unknown");
+    assert_string_equal(bora_chat_layout_name(BORA_CHAT_UNKNOWN), "unknown");
     layout = 99;
-    assert_false(bora_chat_layout_parse("v2", &layout));
+    assert_false(bora_chat_layout_parse("v4", &layout));
+    assert_false(bora_chat_layout_parse("v3-", &layout));
+    assert_false(bora_chat_layout_parse("unknown", &layout));
     assert_false(bora_chat_layout_parse("", &layout));
     assert_false(bora_chat_layout_parse("V1", &layout));
     assert_int_equal(layout, 99);
@@ -166,7 +172,8 @@ static void test_choose(void **state)
         const bora_chat_message message = USER("a");
         bora_tokens ids = {0};
         bora_error err = {{0}};
-        assert_int_equal(bora_chat_encode(BORA_CHAT_V3, small, &message, 1, &ids, &err),
+        const bora_chat chat = {.messages = &message, .n_messages = 1};
+        assert_int_equal(bora_chat_encode(BORA_CHAT_V3, small, &chat, &ids, &err),
                          with == 15 ? BORA_OK : BORA_E_UNSUPPORTED);
         assert_int_equal(bora_chat_encode_turn(BORA_CHAT_V1, small, true, false, NULL, "a", &ids, &err),
                          (with & 3) == 3 ? BORA_OK : BORA_E_UNSUPPORTED);
@@ -238,7 +245,8 @@ static void assert_refused(bora_chat_layout layout, const bora_chat_message *mes
     bora_tokens ids = {0};
     bora_error err = {{0}};
     assert_int_equal(bora_tokens_push(&ids, 77, &err), BORA_OK);
-    assert_int_equal(bora_chat_encode(layout, tokenizer, messages, n, &ids, &err), expected);
+    const bora_chat chat = {.messages = messages, .n_messages = n};
+    assert_int_equal(bora_chat_encode(layout, tokenizer, &chat, &ids, &err), expected);
     if (!strstr(err.message, word))
         fail_msg("'%s' does not say '%s'", err.message, word);
     assert_int_equal(ids.n, 1);
@@ -263,13 +271,17 @@ static void test_refusals(void **state)
     REFUSED("message 0: prefix", {.role = BORA_ROLE_USER, .content = "a", .prefix = true});
     REFUSED("message 1: prefix", USER("a"), PREFIX("b"), USER("c"));
     REFUSED("message 1: prefix", USER("a"), PREFIX("b"), PREFIX("c"));
-    REFUSED("unknown role 'tool'", USER("a"), {.role = "tool", .content = "b"});
+    REFUSED("unknown role 'robot'", USER("a"), {.role = "robot", .content = "b"});
+    REFUSED("message 1: a tool message after one of role 'user'", USER("a"), {.role = BORA_ROLE_TOOL, .content = "b"});
+    REFUSED("must start", {.role = BORA_ROLE_TOOL, .content = "b"});
     REFUSED("unknown role ''", {.role = "", .content = "b"});
 #undef REFUSED
     const bora_chat_message message = USER("a");
     assert_refused(BORA_CHAT_NONE, &message, 1, BORA_E_UNSUPPORTED, "no chat layout");
     assert_refused(BORA_CHAT_AUTO, &message, 1, BORA_E_INVAL, "layout -1");
-    assert_refused(2, &message, 1, BORA_E_INVAL, "layout 2");
+    assert_refused(4, &message, 1, BORA_E_INVAL, "layout 4");
+    assert_refused(BORA_CHAT_V7, &message, 1, BORA_E_UNSUPPORTED, "needs [SYSTEM_PROMPT]");
+    assert_refused(BORA_CHAT_V3_TEKKEN, &message, 1, BORA_E_UNSUPPORTED, "not for a SentencePiece tokenizer");
     bora_tokens ids = {0};
     bora_error err = {{0}};
     assert_int_equal(bora_chat_encode_turn(BORA_CHAT_NONE, tokenizer, true, false, NULL, "a", &ids, &err),
@@ -300,7 +312,9 @@ static void check_turns(bora_chat_layout layout, const char *system, size_t n_tu
                                                &cut, &err),
                          BORA_OK);
         bora_tokens whole = {0}, copy = {0};
-        assert_int_equal(bora_chat_encode(layout, tokenizer, messages, n, &whole, &err), BORA_OK);
+        assert_int_equal(bora_chat_encode(layout, tokenizer, &(bora_chat){.messages = messages, .n_messages = n},
+                                          &whole, &err),
+                         BORA_OK);
         assert_int_equal(bora_tokens_append(&copy, whole.ids, whole.n, &err), BORA_OK);
         bora_tokens so_far = {0};
         assert_int_equal(bora_tokens_append(&so_far, history.ids, history.n, &err), BORA_OK);
@@ -350,7 +364,8 @@ static void test_allocation_failures(void **state)
     (void)state;
     const bora_chat_message messages[] = {SYSTEM("S"), SYSTEM("T"), ASSISTANT("first"),
                                           USER("a"),   USER("b"),   PREFIX("an answer")};
-    static const bora_chat_layout layouts[] = {BORA_CHAT_V1, BORA_CHAT_V3};
+    static const bora_chat_layout layouts[] = {BORA_CHAT_V1, BORA_CHAT_V2, BORA_CHAT_V3};
+    const bora_chat chat = {.messages = messages, .n_messages = BORA_ARRAY_SIZE(messages)};
     for (size_t i = 0; i < BORA_ARRAY_SIZE(layouts); i++) {
         for (int turn = 0; turn < 2; turn++) {
             bora_status status = BORA_E_NOMEM;
@@ -358,9 +373,8 @@ static void test_allocation_failures(void **state)
             while (status == BORA_E_NOMEM) {
                 bora_tokens ids = {0};
                 (void)bora_memory_fail_at(++n);
-                status = turn
-                             ? bora_chat_encode_turn(layouts[i], tokenizer, true, false, "S", "a", &ids, NULL)
-                             : bora_chat_encode(layouts[i], tokenizer, messages, BORA_ARRAY_SIZE(messages), &ids, NULL);
+                status = turn ? bora_chat_encode_turn(layouts[i], tokenizer, true, false, "S", "a", &ids, NULL)
+                              : bora_chat_encode(layouts[i], tokenizer, &chat, &ids, NULL);
                 (void)bora_memory_fail_at(0);
                 assert_true(status == BORA_OK || ids.n == 0);
                 bora_tokens_release(&ids);

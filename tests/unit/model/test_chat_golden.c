@@ -1,4 +1,4 @@
-/* mistral-common's own token sequences for whole chats, v1 and v3, and its refusals. */
+/* mistral-common's own token sequences for whole chats, v1, v3 and v7, and its refusals. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -50,10 +50,10 @@ static void check_row(bora_chat_layout layout, const bora_tokenizer *tokenizer, 
 {
     const char *name = json_string_value(json_object_get(row, "name"));
     const json_t *expected = json_object_get(row, "ids");
+    const bora_chat chat = {.messages = messages, .n_messages = json_array_size(json_object_get(row, "messages"))};
     bora_tokens ids = {0};
     bora_error err = {{0}};
-    bora_status status =
-        bora_chat_encode(layout, tokenizer, messages, json_array_size(json_object_get(row, "messages")), &ids, &err);
+    bora_status status = bora_chat_encode(layout, tokenizer, &chat, &ids, &err);
     if (!expected) {
         assert_non_null(json_object_get(row, "error"));
         if (status != BORA_E_INVAL)
@@ -108,8 +108,17 @@ static void test_chat_v3(void **state)
     check_chats(data, BORA_CHAT_V3, "tokenizer.model.v3", "chat_v3.jsonl");
 }
 
+static void test_chat_v7(void **state)
+{
+    (void)state;
+    const char *data;
+    BORA_TEST_DATA_OR_SKIP(&data);
+    check_chats(data, BORA_CHAT_V7, "tokenizer.model.v7", "chat_v7.jsonl");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_chat_v1), cmocka_unit_test(test_chat_v3)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_chat_v1), cmocka_unit_test(test_chat_v3),
+                                       cmocka_unit_test(test_chat_v7)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -325,9 +325,9 @@ static void tensor_infos(void **state)
     static const struct {
         uint32_t type;
         const char *text;
-    } types[] = {{12, "is Q4_K, which this version cannot read"},
-                 {2, "is Q4_0"},
-                 {14, "is Q6_K"},
+    } types[] = {{9, "is Q8_1, which this version cannot read"},
+                 {15, "is Q8_K"},
+                 {35, "is TQ2_0"},
                  {16, "is IQ2_XXS"},
                  {24, "is I8"},
                  {28, "is F64"},
@@ -339,6 +339,46 @@ static void tensor_infos(void **state)
         tensor->type = types[i].type;
         assert_refused(BORA_E_UNSUPPORTED, types[i].text);
         assert_refused(BORA_E_UNSUPPORTED, name);
+    }
+}
+
+/* Shapes whose number of elements, or of bytes, or of bytes up to the next boundary is small once 64 bits are full. */
+static void products_that_wrap(void **state)
+{
+    (void)state;
+    static const char name[] = "blk.0.attn_q.weight";
+    bora_writer_tensor *tensor = bora_gguf_writer_find(&writer, name);
+    static const uint64_t shapes[][4] = {
+        {UINT64_C(1) << 32, UINT64_C(1) << 32, 1, 1},
+        {UINT64_C(1) << 31, UINT64_C(1) << 31, 1, 1},
+        {UINT64_C(1) << 16, UINT64_C(1) << 16, UINT64_C(1) << 16, UINT64_C(1) << 16},
+        {UINT64_C(1) << 62, 1, 4, 1},
+        {(UINT64_C(1) << 62) - 1, 1, 1, 1}, /* times 4, and then up to a whole 32 */
+        {UINT64_MAX / 4, 1, 1, 1},
+        {3, UINT64_C(6148914691236517206), 1, 1}, /* 2^64 + 2 */
+        {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX},
+    };
+    static const uint32_t types[] = {BORA_WRITER_TENSOR_F32, BORA_WRITER_TENSOR_F16, BORA_WRITER_TENSOR_Q8_0, 14};
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(shapes); i++)
+        for (size_t t = 0; t < BORA_ARRAY_SIZE(types); t++) {
+            tensor->n_dims = 4;
+            tensor->type = types[t];
+            memcpy(tensor->dims, shapes[i], sizeof tensor->dims);
+            assert_refused(BORA_E_FORMAT, name);
+        }
+}
+
+static void tensors_that_overlap(void **state)
+{
+    (void)state;
+    bora_writer_tensor *q = bora_gguf_writer_find(&writer, "blk.0.attn_q.weight");
+    bora_writer_tensor *o = bora_gguf_writer_find(&writer, "blk.0.attn_output.weight");
+    const uint64_t good = o->offset;
+    const uint64_t wrong[] = {q->offset, q->offset + 32, q->offset - 32, good - 32, good + 32, 0};
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(wrong); i++) {
+        o->offset = wrong[i];
+        assert_refused(BORA_E_FORMAT, "overlap");
+        assert_refused(BORA_E_FORMAT, "blk.0.attn_output.weight");
     }
 }
 
@@ -478,6 +518,8 @@ int main(void)
         WITH_WRITER(twice),
         WITH_WRITER(alignments),
         WITH_WRITER(tensor_infos),
+        WITH_WRITER(products_that_wrap),
+        WITH_WRITER(tensors_that_overlap),
         WITH_WRITER(rows_of_half_blocks),
         WITH_WRITER(cut_off_at_every_byte),
         WITH_WRITER(each_byte_wrong),

@@ -140,10 +140,7 @@ static void what_is_not_computed_is_refused(void **state)
     static const struct {
         const char *key;
         uint32_t value;
-    } numbers[] = {{"llama.rope.dimension_count", 4},
-                   {"llama.attention.value_length", 16},
-                   {"split.count", 2},
-                   {"llama.attention.sliding_window_pattern", 2}};
+    } numbers[] = {{"llama.rope.dimension_count", 4}, {"llama.attention.value_length", 16}};
     for (size_t i = 0; i < BORA_ARRAY_SIZE(numbers); i++) {
         writer_again(&BORA_TINY_MODEL);
         bora_gguf_writer_u32(&writer, numbers[i].key, numbers[i].value);

@@ -9,6 +9,7 @@
 #include "support/temp_folder.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -274,12 +275,66 @@ static void fingerprints_of_the_same_model_in_three_types(void **state)
 static void layouts(void **state)
 {
     (void)state;
-    static const bora_chat_layout wanted[] = {BORA_CHAT_AUTO, BORA_CHAT_NONE, BORA_CHAT_V1, BORA_CHAT_V3};
-    static const bora_chat_layout expected[] = {BORA_CHAT_V3, BORA_CHAT_NONE, BORA_CHAT_V1, BORA_CHAT_V3};
+    static const bora_chat_layout wanted[] = {BORA_CHAT_AUTO, BORA_CHAT_NONE, BORA_CHAT_V1, BORA_CHAT_V2, BORA_CHAT_V3};
+    static const bora_chat_layout expected[] = {BORA_CHAT_V3, BORA_CHAT_NONE, BORA_CHAT_V1, BORA_CHAT_V2, BORA_CHAT_V3};
     for (size_t i = 0; i < BORA_ARRAY_SIZE(wanted); i++) {
         bora_model_options options = {.layout = wanted[i]};
         bora_model *model = must_open(Q8_0_PATH, &options);
         assert_int_equal(bora_model_layout(model), expected[i]);
+        bora_model_free(model);
+    }
+}
+
+/* What the tokenizer cannot speak is refused before anything is served. */
+static void layouts_that_do_not_fit(void **state)
+{
+    (void)state;
+    static const bora_chat_layout wanted[] = {BORA_CHAT_V7, BORA_CHAT_V3_TEKKEN, BORA_CHAT_V7_TEKKEN};
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(wanted); i++) {
+        bora_model_options options = {.layout = wanted[i]};
+        bora_model *model = NULL;
+        bora_error err = {{0}};
+        assert_int_equal(bora_model_open(Q8_0_PATH, &options, NULL, &model, &err), BORA_E_INVAL);
+        assert_non_null(strstr(err.message, bora_chat_layout_name(wanted[i])));
+    }
+}
+
+/* A file's template decides, if it is a known one; else the tokenizer does, and a line of the log says so. */
+static void layout_of_template(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bora_chat_layout wanted, expected;
+        bool warned;
+    } rows[] = {
+        {"{{ '[INST] ' + content + ' [/INST]' }}", BORA_CHAT_AUTO, BORA_CHAT_V3, false},
+        {"{{ '[INST]' + content + '[/INST]' + '[TOOL_RESULTS] [' }}", BORA_CHAT_AUTO, BORA_CHAT_V2, false},
+        {"{{ '[INST]' + content + '[/INST]' + '[TOOL_RESULTS] [' }}", BORA_CHAT_V1, BORA_CHAT_V1, false},
+        {"{{ '<|im_start|>' + role }}", BORA_CHAT_AUTO, BORA_CHAT_V3, true},
+        {"{{ '<|im_start|>' + role }}", BORA_CHAT_V3, BORA_CHAT_V3, false},
+        {"", BORA_CHAT_AUTO, BORA_CHAT_V3, false},
+    };
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(rows); i++) {
+        char path[BORA_TEMP_PATH_SIZE], line[512] = "";
+        writer_start(&BORA_TINY_MODEL);
+        bora_gguf_writer_string(&writer, "tokenizer.chat_template", rows[i].text);
+        (void)writer_save("template.gguf", path);
+        bora_gguf_writer_release(&writer);
+        FILE *lines = tmpfile();
+        assert_non_null(lines);
+        const bora_log log = {.level = BORA_LOG_WARN, .fd = fileno(lines)};
+        const bora_model_options options = {.layout = rows[i].wanted};
+        bora_model *model = NULL;
+        bora_error err = {{0}};
+        if (bora_model_open(path, &options, &log, &model, &err) != BORA_OK)
+            fail_msg("%s", err.message);
+        assert_int_equal(bora_model_layout(model), rows[i].expected);
+        rewind(lines);
+        (void)fread(line, 1, sizeof line - 1, lines);
+        assert_int_equal(strstr(line, "chat template") != NULL, rows[i].warned);
+        assert_int_equal(*line != '\0', rows[i].warned);
+        (void)fclose(lines);
         bora_model_free(model);
     }
 }
@@ -429,6 +484,8 @@ int main(void)
         cmocka_unit_test(fingerprint_of_a_large_model),
         cmocka_unit_test(fingerprints_of_the_same_model_in_three_types),
         cmocka_unit_test(layouts),
+        cmocka_unit_test(layouts_that_do_not_fit),
+        cmocka_unit_test(layout_of_template),
         cmocka_unit_test(q8_0_holds_the_native_weights),
         cmocka_unit_test(f16_holds_the_native_weights),
         cmocka_unit_test(memory_runs_out),

@@ -266,10 +266,22 @@ static void tied_and_expert_models(void **state)
 static void shapes_and_leftovers(void **state)
 {
     (void)state;
-    static const char bias[] =
-        "\"layers.0.attention.wq.bias\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},";
-    put_weights("consolidated.safetensors", bias, 0, 2, true);
+    size_t data_size = 0, size = 0;
+    free(bora_writer_native_header(&shape, NULL, 0, 2, true, &data_size));
+    char bias[160];
+    (void)snprintf(bias, sizeof bias,
+                   "\"layers.0.attention.wq.bias\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[%zu,%zu]},",
+                   data_size, data_size + 16);
+    char *header = bora_writer_native_header(&shape, bias, 0, 2, true, &data_size);
+    uint8_t *bytes = bora_safetensors_bytes(header, data_size + 16, &size);
+    put("consolidated.safetensors", bytes, size);
+    free(bytes);
+    free(header);
     assert_refused(&without_tokenizer, BORA_E_UNSUPPORTED, "layers.0.attention.wq.bias");
+    put_weights("consolidated.safetensors",
+                "\"layers.0.attention.wq.bias\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},", 0, 2,
+                true);
+    assert_refused(&without_tokenizer, BORA_E_FORMAT, "overlap");
     put_weights("consolidated.safetensors", NULL, 0, 3, true);
     assert_refused(&without_tokenizer, BORA_E_UNSUPPORTED, "layers.2.");
     shape.n_kv_heads = 4;

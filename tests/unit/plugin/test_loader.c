@@ -10,7 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ODD BORA_BUILD_DIR "/tests/unit/plugin/bad/"
+#define TEXT_OF(macro) TEXT(macro)
+#define TEXT(macro)    #macro
+#define MINOR          TEXT_OF(BORA_ABI_MINOR)
+
+#define ODD            BORA_BUILD_DIR "/tests/unit/plugin/bad/"
 
 /* The path is refused with this status and a message of one line that has the word in it. */
 static void refused(const char *path, uint32_t kind, bora_status status, const char *word)
@@ -48,7 +52,7 @@ static void test_tables_refused(void **state)
         {ODD "declines.so", BORA_E_UNSUPPORTED, "the stars are wrong"},
         {ODD "declines_silently.so", BORA_E_UNSUPPORTED, "no reason"},
         {ODD "small_table.so", BORA_E_FORMAT, "bytes"},
-        {ODD "other_major.so", BORA_E_UNSUPPORTED, "interface 2.0, this is 1.0"},
+        {ODD "other_major.so", BORA_E_UNSUPPORTED, "interface 2." MINOR ", this is 1." MINOR},
         {ODD "other_kind.so", BORA_E_INVAL, "is of kind 'cache', wanted is 'attention'"},
         {ODD "no_such_kind.so", BORA_E_INVAL, "'unknown'"},
         {ODD "bad_name.so", BORA_E_FORMAT, "name must be"},
