@@ -264,6 +264,45 @@ static void tokenizer_seeds(void)
     save("tokenizer/bytes", model.bytes, model.size);
 }
 
+/* ---- Tekken ------------------------------------------------------------------------------------------------------ */
+
+#define TEKKEN_PATTERN                                                                                                 \
+    "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{M}]*[\\\\p{Ll}\\\\p{M}]+|\\\\p{N}| "                                \
+    "?[^\\\\s\\\\p{L}]+|\\\\s+(?!\\\\S)|\\\\s+"
+
+/* A file with so many of the single bytes, and two merges if those are all. */
+static void tekken_save(const char *name, unsigned n_bytes, const char *more)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static char text[65536];
+    size_t n = (size_t)snprintf(text, sizeof text,
+                                "{\"config\":{\"pattern\":\"" TEKKEN_PATTERN "\",\"num_vocab_tokens\":258,"
+                                "\"default_vocab_size\":274,\"default_num_special_tokens\":16,\"version\":\"v3\"},"
+                                "%s\"vocab\":[",
+                                more);
+    for (unsigned byte = 0; byte < n_bytes; byte++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "{\"rank\":%u,\"token_bytes\":\"%c%c==\"},", byte,
+                              digits[byte >> 2], digits[(byte & 3) << 4]);
+    n += (size_t)snprintf(text + n, sizeof text - n,
+                          "{\"rank\":256,\"token_bytes\":\"YWI=\",\"token_str\":\"ab\"},"
+                          "{\"rank\":257,\"token_bytes\":\"w6k=\"}]}    abc  12\xc3\xa9 aB\n\n \xff");
+    FUZZ_CHECK(n < sizeof text);
+    save(name, text, n);
+}
+
+static void tekken_seeds(void)
+{
+    tekken_save("tekken/whole", 256, "");
+    tekken_save("tekken/specials", 256,
+                "\"special_tokens\":[{\"rank\":1,\"token_str\":\"<s>\",\"is_control\":true},"
+                "{\"rank\":2,\"token_str\":\"</s>\"}],");
+    tekken_save("tekken/few", 3, "");
+    save_text("tekken/lines",
+              "+[^\\r\\n\\p{L}\\p{N}]?\\p{Lu}*\\p{Ll}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+\n"
+              "ab\nabc\n=<|x|>\n\xc3\xa9\n\nabcab <|x|>12 \xc3\xa9\n\n  aB\xf0\x9f\x98\x80\xff");
+    save_text("tekken/lines-odd", "+(a|ab)*+(?<=b)(c?){3}|(?=x)|\\K.|\\X(?1)\naa\naaaa\n\naaaaab cxxx");
+}
+
 /* ---- frames ------------------------------------------------------------------------------------------------------ */
 
 static void frame_seeds(void)
@@ -341,6 +380,7 @@ int main(int argc, char **argv)
     params_seeds();
     huggingface_seeds();
     tokenizer_seeds();
+    tekken_seeds();
     frame_seeds();
     config_seeds();
     return 0;

@@ -10,13 +10,19 @@
 #include "base/memory.h"
 
 #include <pcre2.h>
+#include <stdbool.h>
 #include <string.h>
 
-#define WINDOW_FIRST  ((size_t)4096) /* bytes; longer than nearly every piece */
-#define BUDGET_FACTOR 16u            /* bytes of charged windows per byte of text; a well-meant expression needs 4 */
-#define STEPS_FEW     4096u          /* PCRE2's match limit at first, */
-#define STEPS_FACTOR  64u            /* and then per byte of window: alternatives that each look at it */
-#define HEAP_KIB_MAX  65536u         /* of PCRE2's own, per match */
+/* Tekken's expression takes up to 3 steps per byte of a piece. One that is long enough to need more than the first
+ * window or the first steps brings enough budget with it for all its windows, whose sum is below 5 times its size. */
+#define WINDOW_FIRST       ((size_t)512) /* bytes; longer than nearly every piece */
+#define STEPS_FIRST        256u          /* PCRE2's match limit at first, */
+#define STEPS_FACTOR       8u            /* and then per byte of window */
+#define BUDGET_FACTOR      8u            /* bytes of windows matched again per byte of text */
+/* A step of an expression nobody has looked at may itself scan the window: its windows end here. */
+#define WINDOW_UNKNOWN_MAX ((size_t)65536)
+#define DEPTH_MAX          1000u  /* of nested repetitions of groups: a step of a recursion looks at all levels */
+#define HEAP_KIB_MAX       65536u /* of PCRE2's own, per match */
 
 const char bora_tekken_pattern[] =
     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
@@ -26,6 +32,7 @@ const char bora_tekken_pattern[] =
 struct bora_split {
     pcre2_general_context *memory;
     pcre2_code *code;
+    size_t window_max;
 };
 
 static void *pcre_alloc(PCRE2_SIZE size, void *data)
@@ -107,6 +114,8 @@ bora_status bora_split_new(const char *pattern, size_t size, bora_split **ret_sp
     split->memory = pcre2_general_context_create(pcre_alloc, pcre_free, NULL);
     if (!split->memory)
         return bora_fail(err, BORA_E_NOMEM, "split expression");
+    bool known = size == strlen(bora_tekken_pattern) && memcmp(pattern, bora_tekken_pattern, size) == 0;
+    split->window_max = known ? SIZE_MAX : WINDOW_UNKNOWN_MAX;
     bora_status st = compile(split, text, spaces_spell(pattern, size, text), err);
     if (st == BORA_OK)
         *ret_split = bora_steal(&split);
@@ -130,6 +139,7 @@ bora_status bora_splitter_init(bora_splitter *splitter, const bora_split *split,
     if (!splitter->match || !splitter->limits)
         return bora_fail(err, BORA_E_NOMEM, "splitting text");
     (void)pcre2_set_heap_limit(splitter->limits, HEAP_KIB_MAX); /* the setters cannot fail */
+    (void)pcre2_set_depth_limit(splitter->limits, DEPTH_MAX);
     return BORA_OK;
 }
 
@@ -176,17 +186,17 @@ static int match(bora_splitter *splitter, size_t end, size_t n_steps_max)
  */
 static int match_within_budget(bora_splitter *splitter)
 {
-    size_t window = WINDOW_FIRST, n_steps_max = STEPS_FEW;
+    size_t window = WINDOW_FIRST, n_steps_max = STEPS_FIRST;
     splitter->n_steps++;
     for (;;) {
         size_t end = window_end(splitter, window), n_bytes = end - splitter->at;
         int n = match(splitter, end, n_steps_max);
         if (n == PCRE2_ERROR_PARTIAL)
             window *= 2;
-        else if (n != PCRE2_ERROR_MATCHLIMIT || n_steps_max > STEPS_FEW)
+        else if (n != PCRE2_ERROR_MATCHLIMIT || n_steps_max > STEPS_FIRST)
             return n;
-        n_steps_max = STEPS_FEW + STEPS_FACTOR * window;
-        if (n_bytes > splitter->budget)
+        n_steps_max = STEPS_FIRST + STEPS_FACTOR * window;
+        if (n_bytes > splitter->budget || window > splitter->split->window_max)
             return PCRE2_ERROR_MATCHLIMIT;
         splitter->budget -= n_bytes;
         splitter->n_steps += n_bytes;

@@ -108,7 +108,7 @@ static bora_status run(const char *pattern, const char *text, size_t size, size_
     return st;
 }
 
-#define LONG_SIZE ((size_t)600000)
+#define LONG_SIZE ((size_t)120000)
 
 /* Words that begin in one window and end in another, also where the window's end falls within a character. */
 static void long_words(void **state)
@@ -121,7 +121,7 @@ static void long_words(void **state)
         size_t unit_size = strlen(units[u]), n = 0;
         for (size_t i = 0; i < LONG_SIZE; i++)
             text[i] = units[u][i % unit_size];
-        for (size_t size = 4080; size < 4120; size++) {
+        for (size_t size = 500; size < 1040; size++) {
             size_t whole = size - size % unit_size;
             assert_int_equal(run(bora_tekken_pattern, text, whole, &n, NULL), BORA_OK);
             assert_int_equal(n, 1);
@@ -132,22 +132,63 @@ static void long_words(void **state)
     bora_free(text);
 }
 
+/* Many words of each length: the budget is made for the worst of them. */
+static void many_words(void **state)
+{
+    (void)state;
+    char *text = bora_alloc(LONG_SIZE);
+    static const char *const units[] = {"A", "a", " ", "!", "\xce\x91", "\xe6\x97\xa5", "\xcc\x81", "\xc7\x85", "Aa"};
+    for (size_t u = 0; u < BORA_ARRAY_SIZE(units); u++) {
+        const size_t unit_size = strlen(units[u]);
+        for (size_t n_units = 20; n_units < 1500; n_units += n_units / 7) {
+            size_t size = 0, n = 0;
+            while (size + n_units * unit_size + 2 < LONG_SIZE) {
+                for (size_t i = 0; i < n_units; i++, size += unit_size)
+                    memcpy(text + size, units[u], unit_size);
+                text[size++] = '7';
+            }
+            bora_error err = {{0}};
+            if (run(bora_tekken_pattern, text, size, &n, &err) != BORA_OK)
+                fail_msg("%zu times '%s': %s", n_units, units[u], err.message);
+        }
+    }
+    bora_free(text);
+}
+
 /* Those that look ahead without end or try everything are given up, where there is enough to try. */
 static void catastrophic(void **state)
 {
     (void)state;
     static const char *const patterns[] = {"(?=(?:a|aa)+$)a+b|a",  "(?:a+)+$(?<=b)|a", "(?=.*b)a|a",
                                            "(?:a?){200}a{200}b|a", "(a(?1)?a?)+b|a",   "(?:(?=(a+))a)+b|a"};
-    char *text = bora_alloc(LONG_SIZE);
-    memset(text, 'a', LONG_SIZE);
+    const size_t size = 20000;
+    char *text = bora_alloc(size);
+    memset(text, 'a', size);
     for (size_t i = 0; i < BORA_ARRAY_SIZE(patterns); i++) {
         size_t n = 0;
         bora_error err = {{0}};
-        bora_status st = run(patterns[i], text, LONG_SIZE, &n, &err);
+        bora_status st = run(patterns[i], text, size, &n, &err);
         if (st != BORA_E_LIMIT || !strstr(err.message, "split expression"))
             fail_msg("%s: status %d '%s', %zu pieces", patterns[i], st, err.message, n);
         assert_int_equal(run(patterns[i], "b", 1, &n, &err), BORA_OK);
     }
+    bora_free(text);
+}
+
+/* An expression that is not Tekken's own has words of some length only. */
+static void unknown_expressions(void **state)
+{
+    (void)state;
+    char *text = bora_alloc(LONG_SIZE);
+    memset(text, 'a', LONG_SIZE);
+    size_t n = 0;
+    assert_int_equal(run("a+| ", text, 60000, &n, NULL), BORA_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(run("a+| ", text, LONG_SIZE, &n, NULL), BORA_E_LIMIT);
+    for (size_t i = 0; i < LONG_SIZE; i += 100)
+        text[i] = ' ';
+    assert_int_equal(run("a+| ", text, LONG_SIZE, &n, NULL), BORA_OK);
+    assert_int_equal(n, 2 * LONG_SIZE / 100);
     bora_free(text);
 }
 
@@ -178,8 +219,9 @@ static void refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cuts),         cmocka_unit_test(gaps),    cmocka_unit_test(long_words),
-        cmocka_unit_test(catastrophic), cmocka_unit_test(refused),
+        cmocka_unit_test(cuts),       cmocka_unit_test(gaps),         cmocka_unit_test(long_words),
+        cmocka_unit_test(many_words), cmocka_unit_test(catastrophic), cmocka_unit_test(unknown_expressions),
+        cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
