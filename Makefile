@@ -17,9 +17,9 @@ MAKEFLAGS += --no-builtin-rules
 # ---- what Debian has -----------------------------------------------------------------------------------------
 
 PACKAGES := gcc make pkg-config libzmq3-dev libmsgpack-dev libsqlite3-dev libopenblas-dev libinih-dev \
-            libjansson-dev libxxhash-dev libsystemd-dev libedit-dev libcmocka-dev systemd
+            libjansson-dev libxxhash-dev libpcre2-dev libsystemd-dev libedit-dev libcmocka-dev systemd
 
-PKGS_DAEMON := libzmq msgpack sqlite3 inih jansson libxxhash libsystemd
+PKGS_DAEMON := libzmq msgpack sqlite3 inih jansson libxxhash libpcre2-8 libsystemd
 PKGS_CLIENT := libzmq msgpack jansson libedit
 PKGS_TEST   := cmocka
 
@@ -36,7 +36,7 @@ BORA_LDFLAGS  = -pthread $(SANITIZE)
 
 PKG_CFLAGS  = $(shell pkg-config --cflags $(sort $(PKGS_DAEMON) $(PKGS_CLIENT) openblas) 2>/dev/null)
 LIBS_DAEMON = $(shell pkg-config --libs $(PKGS_DAEMON) 2>/dev/null) -ldl -lm
-LIBS_MODEL  = $(shell pkg-config --libs jansson libxxhash inih 2>/dev/null) -ldl -lm
+LIBS_MODEL  = $(shell pkg-config --libs jansson libxxhash libpcre2-8 inih 2>/dev/null) -ldl -lm
 LIBS_CLIENT = $(shell pkg-config --libs libzmq msgpack 2>/dev/null) -lm
 LIBS_CLI    = $(LIBS_CLIENT) $(shell pkg-config --libs jansson libedit 2>/dev/null)
 LIBS_TEST   = $(shell pkg-config --libs $(PKGS_TEST) 2>/dev/null)

@@ -165,26 +165,26 @@ bora_status bora_folder_weights(bora_model *model, const bora_folder *folder, co
 bora_status bora_folder_tokenizer(bora_model *model, const bora_folder *found, const bora_model_options *options,
                                   bora_error *err)
 {
-    if (!found->tokenizer && options && options->without_tokenizer)
+    const char *name = found->has_tekken ? "tekken.json" : found->tokenizer; /* as the reference does */
+    if (!name && options && options->without_tokenizer)
         return BORA_OK;
-    if (!found->tokenizer && found->has_tekken)
-        return bora_fail(err, BORA_E_UNSUPPORTED, "'%s' has a tekken.json, this build reads tokenizer.model",
+    if (!name)
+        return bora_fail(err, BORA_E_NOT_FOUND,
+                         "'%s' has no tekken.json and no tokenizer.model (nor tokenizer.model.v1, .v2, .v3, .v7)",
                          found->path);
-    if (!found->tokenizer)
-        return bora_fail(err, BORA_E_NOT_FOUND, "'%s' has no tokenizer.model (nor tokenizer.model.v1, .v2, .v3, .v7)",
-                         found->path);
-    BORA_CLEANUP(bora_freep) char *file = bora_format("%s/%s", found->path, found->tokenizer);
+    BORA_CLEANUP(bora_freep) char *file = bora_format("%s/%s", found->path, name);
     if (!file)
-        return bora_fail(err, BORA_E_NOMEM, "'%s'", found->tokenizer);
+        return bora_fail(err, BORA_E_NOMEM, "'%s'", name);
     BORA_CLEANUP(bora_file_release) bora_file mapped = {0}; /* the tokenizer copies what it keeps */
     bora_status st = bora_file_map(file, &mapped, err);
     if (st != BORA_OK)
         return st;
     bora_model_vocab_hash_bytes(model, mapped.data, mapped.size);
-    if (found->tokenizer_version == 2) /* its pieces are v3's */
+    if (!found->has_tekken && found->tokenizer_version == 2) /* its pieces are v3's */
         model->template_layout = BORA_CHAT_V2;
-    return bora_folder_in_file(bora_tokenizer_parse(mapped.data, mapped.size, &model->tokenizer, err), found->tokenizer,
-                               err);
+    st = found->has_tekken ? bora_tokenizer_parse_tekken(mapped.data, mapped.size, &model->tokenizer, err)
+                           : bora_tokenizer_parse(mapped.data, mapped.size, &model->tokenizer, err);
+    return bora_folder_in_file(st, name, err);
 }
 
 /* What is there decides: weights first, as both descriptions may be there for one set of them. */

@@ -405,7 +405,8 @@ static bora_status array_of_pieces(const bora_gguf *gguf, const char *key, size_
     return BORA_OK;
 }
 
-static bora_status read_arrays(bora_model *model, const bora_gguf *gguf, bora_error *err)
+/* tekken: byte-level pieces, ranked by their order instead of scores. */
+static bora_status read_arrays(bora_model *model, const bora_gguf *gguf, bool tekken, bora_error *err)
 {
     const bora_gguf_value *tokens = NULL, *scores = NULL, *kinds = NULL;
     bora_status st;
@@ -417,8 +418,8 @@ static bora_status read_arrays(bora_model *model, const bora_gguf *gguf, bora_er
         return bora_fail(err, BORA_E_FORMAT,
                          "key 'tokenizer.ggml.tokens' has %zu pieces, expected 1 to %u (vocab_size)", n,
                          model->hparams.vocab_size);
-    if ((st = array_of_pieces(gguf, "tokenizer.ggml.scores", n, BORA_GGUF_F32, BORA_GGUF_F32, &scores, err)) !=
-            BORA_OK ||
+    if ((!tekken && (st = array_of_pieces(gguf, "tokenizer.ggml.scores", n, BORA_GGUF_F32, BORA_GGUF_F32, &scores,
+                                          err)) != BORA_OK) ||
         (st = array_of_pieces(gguf, "tokenizer.ggml.token_type", n, BORA_GGUF_I32, BORA_GGUF_U32, &kinds, err)) !=
             BORA_OK)
         return st;
@@ -428,7 +429,8 @@ static bora_status read_arrays(bora_model *model, const bora_gguf *gguf, bora_er
     BORA_CLEANUP(bora_freep) int32_t *kind_copy = bora_calloc(n, sizeof *kind_copy);
     if (!pieces || !piece_sizes || !score_copy || !kind_copy)
         return bora_fail(err, BORA_E_NOMEM, "vocabulary of %zu pieces", n);
-    memcpy(score_copy, scores->data, n * sizeof *score_copy);
+    if (scores)
+        memcpy(score_copy, scores->data, n * sizeof *score_copy);
     memcpy(kind_copy, kinds->data, n * sizeof *kind_copy);
     bora_vocab vocab = {.pieces = pieces,
                         .piece_sizes = piece_sizes,
@@ -445,7 +447,8 @@ static bora_status read_arrays(bora_model *model, const bora_gguf *gguf, bora_er
             BORA_OK)
         return st;
     bora_model_vocab_hash(model, &vocab);
-    return bora_tokenizer_new(&vocab, &model->tokenizer, err);
+    return tekken ? bora_tokenizer_new_gpt2(&vocab, &model->tokenizer, err)
+                  : bora_tokenizer_new(&vocab, &model->tokenizer, err);
 }
 
 static bora_status read_template(bora_model *model, const bora_gguf *gguf, bora_error *err)
@@ -469,10 +472,19 @@ static bora_status read_vocab(bora_model *model, const bora_gguf *gguf, const bo
     bora_status st = bora_gguf_string(gguf, "tokenizer.ggml.model", true, &kind, err);
     if (st != BORA_OK)
         return st;
-    if (!bora_gguf_text_equal(kind, "llama"))
-        return bora_fail(err, BORA_E_UNSUPPORTED, "tokenizer.ggml.model is '%s', this build reads 'llama'",
+    if (bora_gguf_text_equal(kind, "llama"))
+        return read_arrays(model, gguf, false, err);
+    if (!bora_gguf_text_equal(kind, "gpt2"))
+        return bora_fail(err, BORA_E_UNSUPPORTED, "tokenizer.ggml.model is '%s', this build reads 'llama' and 'gpt2'",
                          bora_quote(kind.bytes, kind.size).text);
-    return read_arrays(model, gguf, err);
+    bora_gguf_text pre = {0};
+    if ((st = bora_gguf_string(gguf, "tokenizer.ggml.pre", false, &pre, err)) != BORA_OK)
+        return st;
+    if (!bora_gguf_text_equal(pre, "tekken"))
+        return bora_fail(err, BORA_E_UNSUPPORTED,
+                         "tokenizer.ggml.model is 'gpt2' with tokenizer.ggml.pre '%s', this build reads 'tekken'",
+                         bora_quote(pre.bytes, pre.size).text);
+    return read_arrays(model, gguf, true, err);
 }
 
 bora_status bora_gguf_load(bora_model *model, const uint8_t *data, size_t size, const bora_model_options *options,

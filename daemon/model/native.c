@@ -1,5 +1,5 @@
-/* Mistral's native folder: params.json, consolidated*.safetensors (one file or several shards) and tokenizer.model,
- * with a version at its end in newer releases. */
+/* Mistral's native folder: params.json, consolidated*.safetensors (one file or several shards). The tokenizer is
+ * folder.c's. */
 #include "base/memory.h"
 #include "model/folder.h"
 

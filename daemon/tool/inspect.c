@@ -108,7 +108,9 @@ bora_status bora_tool_inspect(const char *path, bool tensors, const bora_tool_op
         printf("%-24s not stated\n", "context");
     printf("%-24s %s\n", "chat layout", bora_chat_layout_name(bora_model_layout(model)));
     if (tokenizer)
-        printf("%-24s SentencePiece, %zu pieces\n", "tokenizer", bora_tokenizer_n_pieces(tokenizer));
+        printf("%-24s %s, %zu pieces\n", "tokenizer",
+               bora_tokenizer_kind(tokenizer) == BORA_TOKENIZER_TEKKEN ? "Tekken" : "SentencePiece",
+               bora_tokenizer_n_pieces(tokenizer));
     else
         printf("%-24s none\n", "tokenizer");
     print_count("parameters", bora_model_n_parameters(model));

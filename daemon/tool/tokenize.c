@@ -22,19 +22,23 @@ static bora_status encode_chat(const bora_model *model, const char *json, size_t
     return st == BORA_OK ? bora_chat_encode(bora_model_layout(model), bora_model_tokenizer(model), chat, ids, err) : st;
 }
 
-static void print_tokens(const bora_tokenizer *tokenizer, const bora_tokens *ids)
+static bora_status print_tokens(const bora_tokenizer *tokenizer, const bora_tokens *ids, bora_error *err)
 {
+    BORA_CLEANUP(bora_text_release) bora_text piece = {0};
     for (size_t i = 0; i < ids->n; i++) {
-        size_t piece_size = 0;
-        const char *piece = bora_tokenizer_piece(tokenizer, ids->ids[i], &piece_size);
+        piece.size = 0;
+        bora_status st = bora_tokenizer_piece_text(tokenizer, ids->ids[i], &piece, err);
+        if (st != BORA_OK)
+            return st;
         printf("%8" PRId32 "  ", ids->ids[i]);
-        for (size_t b = 0; b < piece_size; b++) /* a piece may hold a newline; the list stays one token a line */
-            if ((unsigned char)piece[b] < 0x20 || piece[b] == 0x7f)
-                printf("\\x%02x", (unsigned)piece[b]);
+        for (size_t b = 0; b < piece.size; b++) /* a piece may hold a newline; the list stays one token a line */
+            if ((unsigned char)piece.bytes[b] < 0x20 || piece.bytes[b] == 0x7f)
+                printf("\\x%02x", (unsigned)piece.bytes[b]);
             else
-                (void)putchar(piece[b]); /* errors show when stdout is flushed */
+                (void)putchar(piece.bytes[b]); /* errors show when stdout is flushed */
         (void)putchar('\n');
     }
+    return BORA_OK;
 }
 
 bora_status bora_tool_tokenize(const char *path, const char *text, size_t size, bool chat,
@@ -48,7 +52,5 @@ bora_status bora_tool_tokenize(const char *path, const char *text, size_t size, 
     BORA_CLEANUP(bora_tokens_release) bora_tokens ids = {0};
     st = chat ? encode_chat(model, text, size, &ids, err)
               : bora_tokenizer_encode(bora_model_tokenizer(model), text, size, &ids, err);
-    if (st == BORA_OK)
-        print_tokens(bora_model_tokenizer(model), &ids);
-    return st;
+    return st == BORA_OK ? print_tokens(bora_model_tokenizer(model), &ids, err) : st;
 }

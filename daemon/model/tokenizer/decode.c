@@ -1,5 +1,6 @@
-/* Ids to text, as SentencePiece decodes them, sent as early as it can be known: a run of byte pieces is read as UTF-8
- * and only bytes that may still become a character wait. A byte that is part of none becomes U+FFFD by itself. */
+/* Ids to text, sent as early as it can be known: a run of byte pieces (Tekken: of any but control pieces) is read as
+ * UTF-8, and only bytes that may still become a character wait. Where none is, SentencePiece gives U+FFFD for each
+ * byte, Tekken's reference one for the longest beginning of a character. */
 #include "model/tokenizer/tokenizer_private.h"
 
 #include <string.h>
@@ -30,7 +31,7 @@ static void pending_settle(bora_decoder *decoder, bool run_ends, bora_text *text
             text_put(text, bytes, n);
         } else {
             text_put(text, BORA_REPLACEMENT, BORA_REPLACEMENT_SIZE);
-            n = 1;
+            n = decoder->tokenizer->split ? bora_utf8_bad_size(bytes, decoder->n_pending) : 1;
         }
         decoder->n_pending = (uint8_t)(decoder->n_pending - n);
         memmove(decoder->pending, decoder->pending + n, decoder->n_pending);
@@ -61,6 +62,14 @@ static void piece_put(bora_decoder *decoder, const char *piece, size_t size, bor
         decoder->at_start = false;
 }
 
+static void bytes_put(bora_decoder *decoder, const char *bytes, size_t size, bora_text *text)
+{
+    for (size_t i = 0; i < size; i++) {
+        decoder->pending[decoder->n_pending++] = (uint8_t)bytes[i];
+        pending_settle(decoder, false, text);
+    }
+}
+
 bora_status bora_decoder_push(bora_decoder *decoder, int32_t id, bora_text *text, bora_error *err)
 {
     const bora_tokenizer *tokenizer = decoder->tokenizer;
@@ -69,15 +78,20 @@ bora_status bora_decoder_push(bora_decoder *decoder, int32_t id, bora_text *text
     if (!piece)
         return bora_fail(err, BORA_E_INVAL, "token %d, the vocabulary has %zu", id, tokenizer->n_pieces);
     /* Everything below fits: a failure leaves decoder and text as they were. */
-    size_t most = size + sizeof UNKNOWN_TEXT + (sizeof decoder->pending + 1) * BORA_REPLACEMENT_SIZE;
+    size_t n_bad = sizeof decoder->pending + (tokenizer->split ? size : 1);
+    size_t most = size + sizeof UNKNOWN_TEXT + n_bad * BORA_REPLACEMENT_SIZE;
     bora_status st = bora_text_reserve(text, most, err);
     if (st != BORA_OK)
         return st;
     int type = tokenizer->types[id];
+    if (tokenizer->split && type != BORA_PIECE_CONTROL) {
+        bytes_put(decoder, piece, size, text);
+        return BORA_OK;
+    }
     if (type == BORA_PIECE_BYTE) {
         decoder->at_start = false;
-        decoder->pending[decoder->n_pending++] = (uint8_t)bora_piece_byte(piece, size);
-        pending_settle(decoder, false, text);
+        const char byte = (char)bora_piece_byte(piece, size);
+        bytes_put(decoder, &byte, 1, text);
         return BORA_OK;
     }
     pending_settle(decoder, true, text);
@@ -114,4 +128,20 @@ bora_status bora_tokenizer_decode(const bora_tokenizer *tokenizer, const int32_t
         text->bytes[size_before] = '\0';
     }
     return st;
+}
+
+bora_status bora_tokenizer_piece_text(const bora_tokenizer *tokenizer, int32_t id, bora_text *text, bora_error *err)
+{
+    size_t size = 0;
+    const char *piece = bora_tokenizer_piece(tokenizer, id, &size);
+    if (!piece)
+        return bora_fail(err, BORA_E_INVAL, "token %d, the vocabulary has %zu", id, tokenizer->n_pieces);
+    bora_status st = bora_text_reserve(text, size * BORA_REPLACEMENT_SIZE, err);
+    if (st != BORA_OK)
+        return st;
+    bora_decoder decoder;
+    bora_decoder_init(&decoder, tokenizer, true);
+    bytes_put(&decoder, piece, size, text);
+    pending_settle(&decoder, true, text);
+    return BORA_OK;
 }

@@ -1,6 +1,7 @@
-/* Text to ids: byte-pair encoding as SentencePiece does it.
+/* Text to ids: byte-pair encoding as SentencePiece does it, or as Tekken's reference does.
  *
  *   text -> normalized -> symbols (a user-defined piece or one character each) -> merged, best score first -> ids
+ *   text -> normalized -> cut at user-defined pieces, then by the split expression -> symbols (bytes) -> merged -> ids
  *
  * Of all neighbours whose joined text is a piece, those with the best score merge first, of equals the leftmost.
  * Symbols are a linked list in an array; possible merges wait in a heap, and one whose symbols have changed since is
@@ -37,8 +38,10 @@ typedef struct encoder {
     merge *merges; /* [n_merges] binary heap, the best first */
     size_t n_merges, merges_capacity;
     uint16_t *splits; /* [n_pieces], if there are unused pieces: bytes of the left part it was last made of; 0: never */
+    bora_splitter splitter; /* Tekken's */
     bool after_unknown;
     bora_tokens *ids;
+    uint64_t n_steps; /* without the splitter's */
 } encoder;
 
 static void encoder_release(encoder *e)
@@ -47,6 +50,7 @@ static void encoder_release(encoder *e)
     bora_free(e->symbols);
     bora_free(e->merges);
     bora_free(e->splits);
+    bora_splitter_release(&e->splitter);
 }
 
 /* ---- the heap ------------------------------------------------------------------------------------------------ */
@@ -67,6 +71,7 @@ static bora_status merge_push(encoder *e, merge new_merge, bora_error *err)
     while (hole > 0 && merge_before(&new_merge, &e->merges[(hole - 1) / 2])) {
         e->merges[hole] = e->merges[(hole - 1) / 2];
         hole = (hole - 1) / 2;
+        e->n_steps++;
     }
     e->merges[hole] = new_merge;
     return BORA_OK;
@@ -86,12 +91,24 @@ static merge merge_pop(encoder *e)
             break;
         e->merges[hole] = e->merges[child];
         hole = child;
+        e->n_steps++;
     }
     e->merges[hole] = last;
     return best;
 }
 
 /* ---- symbols ------------------------------------------------------------------------------------------------- */
+
+/* What is there before any merge: Tekken's text has been cut at user-defined pieces already. */
+static size_t symbol_size(const encoder *e, const char *text, size_t size, bool *ret_frozen)
+{
+    *ret_frozen = false;
+    if (e->tokenizer->kind == BORA_TOKENIZER_TEKKEN)
+        return 1;
+    size_t n = bora_tokenizer_match_user(e->tokenizer, text, size);
+    *ret_frozen = n > 0;
+    return n > 0 ? n : bora_utf8_char(text, size, NULL); /* never 0: normalized text is well-formed */
+}
 
 static bora_status symbols_make(encoder *e, size_t start, size_t end, bora_error *err)
 {
@@ -102,11 +119,8 @@ static bora_status symbols_make(encoder *e, size_t start, size_t end, bora_error
         e->symbols = symbols;
         if (st != BORA_OK)
             return st;
-        const char *text = e->normalized.bytes + at;
-        size_t size = bora_tokenizer_match_user(e->tokenizer, text, end - at);
-        bool frozen = size > 0;
-        if (!frozen)
-            size = bora_utf8_char(text, end - at, NULL); /* never 0: normalized text is well-formed */
+        bool frozen = false;
+        size_t size = symbol_size(e, e->normalized.bytes + at, end - at, &frozen);
         uint32_t i = (uint32_t)e->n_symbols++;
         e->symbols[i] =
             (symbol){.start = (uint32_t)at, .prev = i - 1, .next = i + 1, .size = (uint16_t)size, .frozen = frozen};
@@ -114,6 +128,7 @@ static bora_status symbols_make(encoder *e, size_t start, size_t end, bora_error
     }
     e->symbols[0].prev = NO_SYMBOL;
     e->symbols[e->n_symbols - 1].next = NO_SYMBOL;
+    e->n_steps += e->n_symbols;
     return BORA_OK;
 }
 
@@ -142,6 +157,7 @@ static bora_status symbols_merge(encoder *e, bora_error *err)
         st = pair_offer(e, i - 1, i, err);
     while (e->n_merges > 0 && st == BORA_OK) {
         merge best = merge_pop(e);
+        e->n_steps++;
         symbol *left = &e->symbols[best.left];
         if (left->size == 0 || left->next == NO_SYMBOL)
             continue;
@@ -212,21 +228,70 @@ static size_t stretch_size(const encoder *e, size_t start)
     return size;
 }
 
-static bora_status normalized_encode(encoder *e, bora_error *err)
+static bora_status stretch_encode(encoder *e, size_t start, size_t size, bora_error *err)
+{
+    bora_status st = symbols_make(e, start, start + size, err);
+    if (st == BORA_OK)
+        st = symbols_merge(e, err);
+    for (uint32_t i = 0; st == BORA_OK && i != NO_SYMBOL; i = e->symbols[i].next)
+        st = text_emit(e, e->normalized.bytes + e->symbols[i].start, e->symbols[i].size, err);
+    return st;
+}
+
+static bora_status sentencepiece_encode(encoder *e, bora_error *err)
 {
     bora_status st = BORA_OK;
     for (size_t at = 0, size; at < e->normalized.size && st == BORA_OK; at += size) {
         size = stretch_size(e, at);
-        if ((st = symbols_make(e, at, at + size, err)) != BORA_OK || (st = symbols_merge(e, err)) != BORA_OK)
-            break;
-        for (uint32_t i = 0; i != NO_SYMBOL && st == BORA_OK; i = e->symbols[i].next)
-            st = text_emit(e, e->normalized.bytes + e->symbols[i].start, e->symbols[i].size, err);
+        st = stretch_encode(e, at, size, err);
     }
     return st;
 }
 
-bora_status bora_tokenizer_encode(const bora_tokenizer *tokenizer, const char *text, size_t size, bora_tokens *ids,
-                                  bora_error *err)
+/* ---- Tekken -------------------------------------------------------------------------------------------------- */
+
+/* A piece of the text that is one of the vocabulary needs no merges: the reference takes it, too, even where merging
+ * would not arrive there. */
+static bora_status split_encode(encoder *e, size_t start, size_t size, bora_error *err)
+{
+    bora_splitter_text(&e->splitter, e->normalized.bytes + start, size);
+    for (;;) {
+        size_t at = 0, n = 0;
+        bora_status st = bora_splitter_next(&e->splitter, &at, &n, err);
+        if (st != BORA_OK || n == 0)
+            return st;
+        at += start;
+        int32_t id = -1;
+        if (n <= e->tokenizer->text_piece_size_max)
+            id = bora_tokenizer_find(e->tokenizer, false, e->normalized.bytes + at, n);
+        st = id >= 0 ? bora_tokens_push(e->ids, id, err) : stretch_encode(e, at, n, err);
+        if (st != BORA_OK)
+            return st;
+    }
+}
+
+static bora_status tekken_encode(encoder *e, bora_error *err)
+{
+    const bora_tokenizer *tokenizer = e->tokenizer;
+    const char *text = e->normalized.bytes;
+    size_t size = e->normalized.size, start = 0;
+    bora_status st = bora_splitter_init(&e->splitter, tokenizer->split, err);
+    for (size_t at = 0; at < size && st == BORA_OK;) {
+        size_t n = tokenizer->n_user_pieces ? bora_tokenizer_match_user(tokenizer, text + at, size - at) : 0;
+        if (n == 0) {
+            at += tokenizer->n_user_pieces ? 1 : size;
+            continue;
+        }
+        st = split_encode(e, start, at - start, err);
+        if (st == BORA_OK)
+            st = bora_tokens_push(e->ids, bora_tokenizer_find(tokenizer, false, text + at, n), err);
+        start = at += n;
+    }
+    return st == BORA_OK ? split_encode(e, start, size - start, err) : st;
+}
+
+bora_status bora_tokenizer_encode_counting(const bora_tokenizer *tokenizer, const char *text, size_t size,
+                                           bora_tokens *ids, uint64_t *n_steps, bora_error *err)
 {
     if (size > BORA_TEXT_SIZE_MAX)
         return bora_fail(err, BORA_E_LIMIT, "text of %zu bytes, at most %zu can be encoded", size, BORA_TEXT_SIZE_MAX);
@@ -239,8 +304,16 @@ bora_status bora_tokenizer_encode(const bora_tokenizer *tokenizer, const char *t
     size_t n_before = ids->n;
     bora_status st = bora_tokenizer_normalize(tokenizer, text, size, &e.normalized, err);
     if (st == BORA_OK)
-        st = normalized_encode(&e, err);
+        st = tokenizer->kind == BORA_TOKENIZER_TEKKEN ? tekken_encode(&e, err) : sentencepiece_encode(&e, err);
     if (st != BORA_OK)
         ids->n = n_before;
+    *n_steps += e.n_steps + e.splitter.n_steps;
     return st;
+}
+
+bora_status bora_tokenizer_encode(const bora_tokenizer *tokenizer, const char *text, size_t size, bora_tokens *ids,
+                                  bora_error *err)
+{
+    uint64_t n_steps = 0;
+    return bora_tokenizer_encode_counting(tokenizer, text, size, ids, &n_steps, err);
 }

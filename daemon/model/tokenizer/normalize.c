@@ -49,9 +49,28 @@ static void trailing_spaces_drop(bora_text *normalized, size_t start)
         normalized->size -= BORA_SPACE_PIECE_SIZE;
 }
 
+/* Tekken changes nothing but bad bytes. */
+static bora_status bytes_append(const char *text, size_t size, bora_text *normalized, bora_error *err)
+{
+    bora_status st = bora_text_reserve(normalized, size, err);
+    for (size_t at = 0, n; at < size && st == BORA_OK; at += n) {
+        size_t step = 1;
+        for (n = 0; at + n < size && step > 0; n += step)
+            step = bora_utf8_char(text + at + n, size - at - n, NULL);
+        st = bora_text_append(normalized, text + at, n, err);
+        if (st == BORA_OK && step == 0) {
+            st = bora_text_append(normalized, BORA_REPLACEMENT, BORA_REPLACEMENT_SIZE, err);
+            n++;
+        }
+    }
+    return st;
+}
+
 bora_status bora_tokenizer_normalize(const bora_tokenizer *tokenizer, const char *text, size_t size,
                                      bora_text *normalized, bora_error *err)
 {
+    if (tokenizer->kind == BORA_TOKENIZER_TEKKEN)
+        return bytes_append(text, size, normalized, err);
     bool squeeze = tokenizer->remove_extra_whitespaces;
     size_t at = 0, start = normalized->size;
     while (squeeze && at < size) {

@@ -1,6 +1,9 @@
 /* The vocabulary: checked and copied once, then only looked up. Pieces lie one after the other in one block; a hash
  * table finds them by text. Pieces that text can become and reserved ones (control, byte, unknown) may be spelled
- * alike, so the table keeps the two apart: that is what makes it impossible to type a control token. */
+ * alike, so the table keeps the two apart: that is what makes it impossible to type a control token.
+ *
+ * Tekken's vocabulary is kept in the same way: its scores are the ranks turned round, since the lowest merges first,
+ * and the pieces of one byte take the place of SentencePiece's byte pieces. */
 #include "model/tokenizer/tokenizer_private.h"
 
 #include "base/memory.h"
@@ -137,6 +140,18 @@ static bora_status id_check(const char *what, int32_t id, size_t n_pieces, bora_
     return BORA_OK;
 }
 
+/* Text becomes normal and user-defined pieces, nothing becomes a control piece; Tekken has no others. */
+static bora_status tekken_piece_check(const bora_vocab *vocab, size_t id, bora_error *err)
+{
+    int32_t type = vocab->types[id];
+    if (type != BORA_PIECE_NORMAL && type != BORA_PIECE_CONTROL && type != BORA_PIECE_USER_DEFINED)
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: piece %zu is of type %d, which Tekken does not have", id,
+                         type);
+    if (type != BORA_PIECE_NORMAL && !text_is_utf8(vocab->pieces[id], vocab->piece_sizes[id]))
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: piece %zu is not UTF-8", id);
+    return BORA_OK;
+}
+
 /* Everything that can be said of one piece by itself. */
 static bora_status piece_check(const bora_vocab *vocab, size_t id, bora_error *err)
 {
@@ -148,6 +163,8 @@ static bora_status piece_check(const bora_vocab *vocab, size_t id, bora_error *e
                          BORA_PIECE_SIZE_MAX);
     if (type < BORA_PIECE_NORMAL || type > BORA_PIECE_BYTE)
         return bora_fail(err, BORA_E_FORMAT, "vocabulary: piece %zu is of the unknown type %d", id, type);
+    if (vocab->pattern)
+        return tekken_piece_check(vocab, id, err);
     if (isnan(vocab->scores[id]))
         return bora_fail(err, BORA_E_FORMAT, "vocabulary: the score of piece %zu is not a number", id);
     if (!text_is_utf8(piece, size))
@@ -191,8 +208,11 @@ static bora_status pieces_copy(bora_tokenizer *tokenizer, const bora_vocab *voca
     tokenizer->slots = bora_calloc(n_slots, sizeof *tokenizer->slots);
     if (!tokenizer->bytes || !tokenizer->starts || !tokenizer->scores || !tokenizer->types || !tokenizer->slots)
         return bora_fail(err, BORA_E_NOMEM, "vocabulary of %zu pieces", n);
-    memcpy(tokenizer->scores, vocab->scores, n * sizeof *tokenizer->scores);
+    if (vocab->scores)
+        memcpy(tokenizer->scores, vocab->scores, n * sizeof *tokenizer->scores);
     for (size_t id = 0; id < n; id++) {
+        if (!vocab->scores)
+            tokenizer->scores[id] = -(float)id; /* exact: ids are below 2^24 */
         memcpy(tokenizer->bytes + tokenizer->starts[id], vocab->pieces[id], vocab->piece_sizes[id]);
         tokenizer->starts[id + 1] = tokenizer->starts[id] + vocab->piece_sizes[id];
         tokenizer->types[id] = (uint8_t)vocab->types[id];
@@ -226,6 +246,9 @@ static bora_status pieces_survey(bora_tokenizer *tokenizer, bora_error *err)
         if (type == BORA_PIECE_BYTE) {
             tokenizer->byte_ids[bora_piece_byte(piece, size)] = (int32_t)id;
             n_bytes++;
+        } else if (tokenizer->split && type == BORA_PIECE_NORMAL && size == 1) {
+            tokenizer->byte_ids[(uint8_t)piece[0]] = (int32_t)id;
+            n_bytes++;
         } else if (type == BORA_PIECE_UNKNOWN && tokenizer->unk_id < 0) {
             tokenizer->unk_id = (int32_t)id;
         }
@@ -238,8 +261,9 @@ static bora_status pieces_survey(bora_tokenizer *tokenizer, bora_error *err)
         if (piece_has_inner_space(piece, size))
             tokenizer->splits_at_spaces = false;
     }
-    if (n_bytes != 0 && n_bytes != 256) /* none is there twice, so 256 are all */
-        return bora_fail(err, BORA_E_FORMAT, "vocabulary: %zu of the 256 byte pieces", n_bytes);
+    if (n_bytes != 256 && (n_bytes != 0 || tokenizer->split)) /* none is there twice, so 256 are all */
+        return bora_fail(err, BORA_E_FORMAT, "vocabulary: %zu of the 256 %s", n_bytes,
+                         tokenizer->split ? "single bytes" : "byte pieces");
     tokenizer->has_bytes = n_bytes == 256;
     if (!tokenizer->has_bytes && tokenizer->unk_id < 0)
         return bora_fail(err, BORA_E_FORMAT, "vocabulary: neither byte pieces nor an unknown piece");
@@ -292,11 +316,15 @@ bora_status bora_tokenizer_new(const bora_vocab *vocab, bora_tokenizer **ret_tok
     BORA_CLEANUP(tokenizer_freep) bora_tokenizer *tokenizer = bora_calloc(1, sizeof *tokenizer);
     if (!tokenizer)
         return bora_fail(err, BORA_E_NOMEM, "tokenizer");
+    if (vocab->pattern && (st = bora_split_new(vocab->pattern, vocab->pattern_size, &tokenizer->split, err)) != BORA_OK)
+        return st;
+    tokenizer->kind = vocab->pattern ? BORA_TOKENIZER_TEKKEN : BORA_TOKENIZER_SENTENCEPIECE;
+    tokenizer->version = vocab->version;
     tokenizer->bos_id = vocab->bos_id;
     tokenizer->eos_id = vocab->eos_id;
     tokenizer->unk_id = vocab->unk_id;
-    tokenizer->add_dummy_prefix = vocab->add_dummy_prefix;
-    tokenizer->remove_extra_whitespaces = vocab->remove_extra_whitespaces;
+    tokenizer->add_dummy_prefix = vocab->add_dummy_prefix && !vocab->pattern;
+    tokenizer->remove_extra_whitespaces = vocab->remove_extra_whitespaces && !vocab->pattern;
     if ((st = pieces_copy(tokenizer, vocab, bytes_size, err)) != BORA_OK ||
         (st = pieces_hash(tokenizer, err)) != BORA_OK || (st = pieces_survey(tokenizer, err)) != BORA_OK ||
         (st = user_pieces_sort(tokenizer, err)) != BORA_OK)
@@ -309,6 +337,7 @@ void bora_tokenizer_free(bora_tokenizer *tokenizer)
 {
     if (!tokenizer)
         return;
+    bora_split_free(tokenizer->split);
     bora_free(tokenizer->bytes);
     bora_free(tokenizer->starts);
     bora_free(tokenizer->scores);
@@ -322,14 +351,12 @@ void bora_tokenizer_free(bora_tokenizer *tokenizer)
 
 int bora_tokenizer_kind(const bora_tokenizer *tokenizer)
 {
-    (void)tokenizer;
-    return BORA_TOKENIZER_SENTENCEPIECE;
+    return tokenizer->kind;
 }
 
 uint32_t bora_tokenizer_version(const bora_tokenizer *tokenizer)
 {
-    (void)tokenizer;
-    return 0; /* a .model file states none */
+    return tokenizer->version;
 }
 
 size_t bora_tokenizer_n_pieces(const bora_tokenizer *tokenizer)

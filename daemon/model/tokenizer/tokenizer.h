@@ -1,6 +1,9 @@
-/* SentencePiece BPE with byte fallback, as Mistral's v1-v7 tokenizers use it: text to token ids and back, exactly.
+/* Text to token ids and back, exactly, in Mistral's two ways behind one interface:
  *
- * The vocabulary comes from a .model file (protobuf) or from GGUF's arrays; both end in the same tokenizer.
+ *   SentencePiece (v1 to v7)  BPE on characters by score, with byte fallback; from a .model file or GGUF's arrays.
+ *   Tekken (v3 on)            BPE on bytes by rank, within the pieces that a split expression cuts the text into; from
+ *                             tekken.json or GGUF's arrays of the model "gpt2" with the pre-tokenizer "tekken".
+ *
  * Immutable once made; any thread. */
 #ifndef BORA_TOKENIZER_TOKENIZER_H
 #define BORA_TOKENIZER_TOKENIZER_H
@@ -10,12 +13,12 @@
 #include <stdbool.h>
 
 /* Kinds of pieces, with SentencePiece's and GGUF's numbers. */
-#define BORA_PIECE_NORMAL       1
-#define BORA_PIECE_UNKNOWN      2
-#define BORA_PIECE_CONTROL      3
-#define BORA_PIECE_USER_DEFINED 4
-#define BORA_PIECE_UNUSED       5
-#define BORA_PIECE_BYTE         6
+#define BORA_PIECE_NORMAL            1
+#define BORA_PIECE_UNKNOWN           2
+#define BORA_PIECE_CONTROL           3
+#define BORA_PIECE_USER_DEFINED      4
+#define BORA_PIECE_UNUSED            5
+#define BORA_PIECE_BYTE              6
 
 #define BORA_TOKENIZER_SENTENCEPIECE 1
 #define BORA_TOKENIZER_TEKKEN        2
@@ -32,6 +35,11 @@ typedef struct bora_vocab {
     int32_t bos_id, eos_id, unk_id; /* -1: none */
     bool add_dummy_prefix;
     bool remove_extra_whitespaces;
+    /* Tekken: the split expression; NULL is SentencePiece. Pieces are bytes then, every normal one ranks by its id
+     * (scores is NULL), and the last two options do not apply. */
+    const char *pattern;
+    size_t pattern_size;
+    uint32_t version; /* as the file states it ("v3" is 3); 0: it does not */
 } bora_vocab;
 
 /* A growing list of token ids; all zero is empty. */
@@ -50,20 +58,28 @@ void bora_tokens_release(bora_tokens *tokens);
 #define BORA_TEXT_SIZE_MAX  ((size_t)1 << 30)
 
 /* From arrays. Byte pieces are all or none: with them an unknown character becomes its bytes, without them a run of
- * unknown characters becomes one unk, which must be of that type. Errors: FORMAT (no pieces, duplicate or impossible
- * ones, byte pieces incomplete, neither byte pieces nor unk, a score that is NaN), NOMEM. */
+ * unknown characters becomes one unk, which must be of that type. Of Tekken's normal pieces, each single byte is one.
+ * Errors: FORMAT (no pieces, duplicate or impossible ones, byte pieces incomplete, neither byte pieces nor unk, a score
+ * that is NaN, a pattern that does not compile), NOMEM. */
 bora_status bora_tokenizer_new(const bora_vocab *vocab, bora_tokenizer **ret_tokenizer, bora_error *err);
 /* From the bytes of a SentencePiece .model file. Errors: FORMAT (truncated, not a model), UNSUPPORTED (not BPE, a
  * normaliser other than identity), NOMEM. */
 bora_status bora_tokenizer_parse(const void *data, size_t size, bora_tokenizer **ret_tokenizer, bora_error *err);
+/* From the bytes of a tekken.json. Errors: FORMAT (truncated, not such a file, ranks or counts that contradict each
+ * other, a split expression that does not compile), NOMEM. */
+bora_status bora_tokenizer_parse_tekken(const void *data, size_t size, bora_tokenizer **ret_tokenizer, bora_error *err);
+/* Tekken from the arrays of a GGUF file: normal pieces in GPT-2's byte alphabet, others as themselves; the pattern is
+ * Tekken's own, scores are not looked at. Errors: as bora_tokenizer_new. */
+bora_status bora_tokenizer_new_gpt2(const bora_vocab *vocab, bora_tokenizer **ret_tokenizer, bora_error *err);
 void bora_tokenizer_free(bora_tokenizer *tokenizer); /* NULL is a no-op */
 
 int bora_tokenizer_kind(const bora_tokenizer *tokenizer);         /* BORA_TOKENIZER_* */
-uint32_t bora_tokenizer_version(const bora_tokenizer *tokenizer); /* as the file states it ("v3" is 3); 0: it does not */
+uint32_t bora_tokenizer_version(const bora_tokenizer *tokenizer); /* bora_vocab's */
 size_t bora_tokenizer_n_pieces(const bora_tokenizer *tokenizer);
 int32_t bora_tokenizer_bos(const bora_tokenizer *tokenizer); /* -1: none */
 int32_t bora_tokenizer_eos(const bora_tokenizer *tokenizer); /* -1: none */
-/* The piece as the vocabulary has it (U+2581 for space), size in bytes; NULL if id is out of range. */
+/* The piece as the vocabulary has it, size in bytes; NULL if id is out of range. SentencePiece: UTF-8, U+2581 for a
+ * space. Tekken: bytes, maybe half a character. */
 const char *bora_tokenizer_piece(const bora_tokenizer *tokenizer, int32_t id, size_t *ret_size);
 /* BORA_PIECE_*; 0 if id is out of range. */
 int bora_tokenizer_piece_type(const bora_tokenizer *tokenizer, int32_t id);
@@ -73,7 +89,7 @@ int32_t bora_tokenizer_control(const bora_tokenizer *tokenizer, const char *text
 /* Appends the ids of text (size bytes; invalid UTF-8 is taken as U+FFFD per bad byte, as SentencePiece does) without
  * BOS and EOS. Control and byte pieces are never produced from text that spells them. Linear times log in size,
  * some 60 bytes of memory per byte of text at most. ids is as before on failure.
- * Errors: NOMEM, LIMIT (size over BORA_TEXT_SIZE_MAX). */
+ * Errors: NOMEM, LIMIT (size over BORA_TEXT_SIZE_MAX; a split expression that takes too many steps on it). */
 bora_status bora_tokenizer_encode(const bora_tokenizer *tokenizer, const char *text, size_t size, bora_tokens *ids,
                                   bora_error *err);
 
@@ -87,12 +103,15 @@ bora_status bora_text_append(bora_text *text, const char *bytes, size_t size, bo
 /* Room for size more bytes and their terminator: appending that much cannot fail afterwards. */
 bora_status bora_text_reserve(bora_text *text, size_t size, bora_error *err);
 void bora_text_release(bora_text *text);
+/* Appends the piece as text for people and protocols: its bytes, U+FFFD for what is no part of a whole character.
+ * Errors: INVAL (id out of range), NOMEM. */
+bora_status bora_tokenizer_piece_text(const bora_tokenizer *tokenizer, int32_t id, bora_text *text, bora_error *err);
 
 /* Streaming decode: what can be sent after each id, never half a character, never contradicted later. Caller-owned,
  * a plain value: copying it forks the stream. */
 typedef struct bora_decoder {
     const bora_tokenizer *tokenizer;
-    bool at_start;      /* nothing but control tokens so far: one leading space will be dropped */
+    bool at_start;      /* SentencePiece: nothing but control tokens so far: one leading space will be dropped */
     uint8_t pending[4]; /* bytes of a character that is not complete */
     uint8_t n_pending;
 } bora_decoder;

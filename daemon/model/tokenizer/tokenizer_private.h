@@ -2,6 +2,7 @@
 #ifndef BORA_TOKENIZER_PRIVATE_H
 #define BORA_TOKENIZER_PRIVATE_H
 
+#include "model/tokenizer/split.h"
 #include "model/tokenizer/tokenizer.h"
 
 #define BORA_SPACE_PIECE      "\xe2\x96\x81" /* U+2581, how pieces spell a space */
@@ -20,6 +21,9 @@ typedef struct bora_piece_span {
 } bora_piece_span;
 
 struct bora_tokenizer {
+    int kind; /* BORA_TOKENIZER_* */
+    uint32_t version;
+    bora_split *split; /* Tekken's; NULL otherwise */
     size_t n_pieces;
     char *bytes;                  /* all pieces, one after the other */
     uint32_t *starts;             /* [n_pieces + 1] into bytes */
@@ -31,7 +35,7 @@ struct bora_tokenizer {
     size_t n_user_pieces;
     bool user_first[256];         /* bytes a user-defined piece begins with */
     uint32_t text_piece_size_max; /* bytes of the longest piece that text can become */
-    int32_t byte_ids[256];        /* valid if has_bytes */
+    int32_t byte_ids[256];        /* valid if has_bytes; Tekken: the pieces of one byte */
     int32_t bos_id, eos_id, unk_id;
     bool has_bytes;        /* byte fallback */
     bool has_unused;       /* pieces that are merged into and then taken apart again */
@@ -48,13 +52,23 @@ size_t bora_tokenizer_match_user(const bora_tokenizer *tokenizer, const char *te
 /* The value of a byte piece's text, "<0x0A>" is 10; -1 if it is not of that form. */
 int bora_piece_byte(const char *bytes, size_t size);
 
-/* Appends text as the pieces spell it: spaces as U+2581, the dummy prefix, bad bytes as U+FFFD. */
+/* Appends text as the pieces spell it: bad bytes as U+FFFD and, for SentencePiece, spaces as U+2581 and the dummy
+ * prefix. */
 bora_status bora_tokenizer_normalize(const bora_tokenizer *tokenizer, const char *text, size_t size,
                                      bora_text *normalized, bora_error *err);
 
 /* Bytes of the well-formed UTF-8 character at the start (1 to 4); 0 if there is none. *ret_partial (may be NULL):
  * there is none because the text, so far the beginning of one, ends. */
 size_t bora_utf8_char(const char *text, size_t size, bool *ret_partial);
+
+/* Bytes at the start, at least 1, that stand for one U+FFFD where no character is: the longest beginning of one, as
+ * Unicode recommends. size: at least 1. */
+size_t bora_utf8_bad_size(const char *text, size_t size);
+
+/* bora_tokenizer_encode, which also adds to *n_steps the work it did in units that are proportional to time: bytes
+ * looked at by the split, symbols, and levels of the heap that a merge has passed. */
+bora_status bora_tokenizer_encode_counting(const bora_tokenizer *tokenizer, const char *text, size_t size,
+                                           bora_tokens *ids, uint64_t *n_steps, bora_error *err);
 
 /* Makes *capacity at least n (doubling), of elements of the given size. */
 bora_status bora_list_grow(void **elements, size_t *capacity, size_t n, size_t element_size, bora_error *err);

@@ -1,11 +1,11 @@
 /* tokenize: the ids and pieces of a text. */
+#include "base/memory.h"
 #include "server/server_private.h"
 
 static void tokens_release(bora_tokens *tokens)
 {
     bora_tokens_release(tokens);
 }
-
 bora_status bora_verb_tokenize(bora_request *request, bora_error *err)
 {
     const bora_tokenizer *tokenizer = bora_model_tokenizer(request->server->options.model);
@@ -23,6 +23,15 @@ bora_status bora_verb_tokenize(bora_request *request, bora_error *err)
         st = bora_tokens_push(&tokens, bora_tokenizer_bos(tokenizer), err);
     if (st == BORA_OK)
         st = bora_tokenizer_encode(tokenizer, bytes, size, &tokens, err);
+    /* One text with all pieces, so that nothing can fail once the answer has begun. */
+    BORA_CLEANUP(bora_text_release) bora_text pieces = {0};
+    BORA_CLEANUP(bora_freep) size_t *ends = st == BORA_OK ? bora_calloc(tokens.n, sizeof *ends) : NULL;
+    if (st == BORA_OK && !ends)
+        st = bora_fail(err, BORA_E_NOMEM, "pieces of %zu tokens", tokens.n);
+    for (size_t i = 0; st == BORA_OK && i < tokens.n; i++) {
+        st = bora_tokenizer_piece_text(tokenizer, tokens.ids[i], &pieces, err);
+        ends[i] = pieces.size;
+    }
     if (st != BORA_OK)
         return st;
     bora_pack pack;
@@ -32,11 +41,8 @@ bora_status bora_verb_tokenize(bora_request *request, bora_error *err)
         bora_pack_uint(&pack, NULL, (uint64_t)tokens.ids[i]);
     bora_pack_end(&pack);
     bora_pack_array(&pack, "pieces");
-    for (size_t i = 0; i < tokens.n; i++) {
-        size_t piece_size = 0;
-        const char *piece = bora_tokenizer_piece(tokenizer, tokens.ids[i], &piece_size);
-        bora_pack_text(&pack, NULL, piece, piece_size);
-    }
+    for (size_t i = 0, start = 0; i < tokens.n; start = ends[i++])
+        bora_pack_text(&pack, NULL, pieces.bytes + start, ends[i] - start);
     bora_pack_end(&pack);
     bora_request_end(request, &pack);
     return BORA_OK;

@@ -219,6 +219,18 @@ static void tokenizer_of_the_highest_version(void **state)
     assert_int_equal(bora_tokenizer_n_pieces(bora_model_tokenizer(model)), 2048);
     bora_model_free(model);
 
+    /* A tekken.json goes before them all. */
+    put_text("tekken.json", "{}");
+    assert_refused(NULL, BORA_E_FORMAT, "tekken.json: ");
+    size_t tekken_size = 0;
+    unsigned char *tekken = bora_temp_read(BORA_SOURCE_DIR "/tests/golden/tekken/small.json", &tekken_size);
+    put("tekken.json", tekken, tekken_size);
+    free(tekken);
+    model = must_open(folder.path, NULL);
+    assert_int_equal(bora_tokenizer_kind(bora_model_tokenizer(model)), BORA_TOKENIZER_TEKKEN);
+    bora_model_free(model);
+    drop("tekken.json");
+
     /* More pieces than the model has rows. */
     shape.vocab_size = 2047;
     params = bora_writer_native_params(&shape, NULL);
