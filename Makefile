@@ -139,13 +139,15 @@ TESTS               := $(TESTS_UNIT) $(TESTS_CONFORMANCE) $(TESTS_INTEGRATION)
 BORA_CPPFLAGS_TEST = -Itests -DBORA_BUILD_DIR='"$(abspath $(BUILD))"' -DBORA_SOURCE_DIR='"$(CURDIR)"'
 $(BUILD)/obj/tests/%.o: BORA_CPPFLAGS += $(BORA_CPPFLAGS_TEST)
 
-# tests/unit/<layer>/test_x.c links <layer> and everything below it; tests/unit/daemon what borad has besides main.
+# tests/unit/<layer>/test_x.c links <layer> and everything below it; tests/unit/daemon and tests/unit/tool what borad
+# and bora-model have besides main.
 layers_to = $(if $(filter $(1),$(LAYERS)),$(call upto,$(1),$(LAYERS)),$(if $(filter tool daemon,$(1)),base model kernels plugin engine))
 upto      = $(firstword $(2)) $(if $(filter $(1),$(firstword $(2))),,$(call upto,$(1),$(wordlist 2,99,$(2))))
 layer_in  = $(word 3,$(subst /, ,$(1)))
 define unit_rule
 $(call test_binary,$(1)): $(call objects_of,$(1)) $(SUPPORT_A) \
     $(if $(filter daemon,$(call layer_in,$(1))),$(call objects_of,$(filter-out daemon/main.c,$(wildcard daemon/*.c)))) \
+    $(if $(filter tool,$(call layer_in,$(1))),$(call objects_of,$(filter-out daemon/tool/main.c,$(wildcard daemon/tool/*.c)))) \
     $(call archives_to,$(call layers_to,$(call layer_in,$(1)))) \
     $(if $(filter proto client,$(call layer_in,$(1))),$(LIBBORA_A),$(if $(filter server,$(call layer_in,$(1))),$(PROTO_A)))
 	@mkdir -p $$(@D)

@@ -52,19 +52,21 @@ static int read_character(EditLine *edit, wchar_t *ret_character)
     for (;;) {
         if (bora_signals_has_interrupt() || bora_signals_ending())
             return -1;
-        char byte;
-        ssize_t n = read(STDIN_FILENO, &byte, 1);
-        if (n == 0)
-            return 0;
-        if (n < 0 && errno != EINTR)
-            return -1;
-        if (n < 0) {
+        if (!bora_signals_wait_input(STDIN_FILENO)) {
             if (bora_signals_take_resize())
                 el_resize(edit);
             if (bora_signals_take_continue())
                 resume_terminal(edit);
             continue;
         }
+        char byte;
+        ssize_t n = read(STDIN_FILENO, &byte, 1);
+        if (n == 0)
+            return 0;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
         size_t size = mbrtowc(ret_character, &byte, 1, &state);
         if (size == (size_t)-2)
             continue; /* the rest of the character is to come */

@@ -1,6 +1,8 @@
 /* A signal handler knows nothing but globals: these are the program's only ones. */
 #include "signals.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 
@@ -35,6 +37,24 @@ static void set(int signal_number, void (*handler)(int))
     (void)sigaction(signal_number, &action, NULL); /* fails for no signal used here */
 }
 
+static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT};
+#define N_CAUGHT (sizeof caught / sizeof caught[0])
+
+bool bora_signals_wait_input(int fd)
+{
+    sigset_t all, before;
+    (void)sigemptyset(&all); /* these cannot fail: the numbers are valid */
+    for (size_t i = 0; i < N_CAUGHT; i++)
+        (void)sigaddset(&all, caught[i]);
+    (void)sigprocmask(SIG_BLOCK, &all, &before);
+    struct pollfd item = {.fd = fd, .events = POLLIN};
+    bool came = n_interrupts || ending || has_resized || has_continued;
+    if (!came)
+        came = ppoll(&item, 1, NULL, &before) < 0 && errno == EINTR;
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
+    return !came;
+}
+
 void bora_signals_catch_interrupt(bora_client *client)
 {
     caught_client = client;
@@ -52,8 +72,7 @@ void bora_signals_catch_all(bora_client *client)
 
 void bora_signals_release(void)
 {
-    static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT};
-    for (size_t i = 0; i < sizeof caught / sizeof caught[0]; i++)
+    for (size_t i = 0; i < N_CAUGHT; i++)
         set(caught[i], SIG_DFL);
     caught_client = NULL;
 }

@@ -13,6 +13,9 @@ void bora_signals_catch_interrupt(bora_client *client);
 void bora_signals_catch_all(bora_client *client);
 /* Everything as before. */
 void bora_signals_release(void);
+/* Waits until there is something to read; false if one of the caught signals came, before or meanwhile: none slips
+ * through between looking and waiting. */
+bool bora_signals_wait_input(int fd);
 
 /* True if Ctrl-C came since the last call; it is then forgotten, by the client too. */
 bool bora_signals_take_interrupt(void);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,10 @@ static const char usage[] =
     "  eval GOLDEN.json --out DIR [--model MODEL] [PLUGINS] [--stages N] [--threads N] [--kv-type f32|f16]\n"
     "        runs recorded runs through the engine; writes each tensor as DIR/RUN.TENSOR.bin, generated ids as\n"
     "        DIR/RUN.tokens.json\n"
+    "  convert MODEL OUT.gguf --type f32|f16|bf16|q8_0|q4_0|q4_k|q5_k|q6_k|mixed [--force] [--threads N] [--verbose]\n"
+    "        writes the model as one GGUF file; mixed: q4_k, with values, down projections and output in q6_k\n"
+    "  perplexity MODEL FILE [--context N] [--json] [PLUGINS] [--stages N] [--threads N] [--kv-type f32|f16]\n"
+    "        how well the model foresees a text (in windows of N tokens), or dialogues (FILE.jsonl)\n"
     "\n"
     "plugins, by name or absolute path:\n"
     "  --attention NAME   reference        --cache NAME    ring\n"
@@ -37,11 +42,11 @@ static const char usage[] =
     "other options:\n"
     "  --stages N         pipeline stages, 1 to 64; 1 unless given\n"
     "  --threads N        compute threads; one per core unless given\n"
-    "  --kv-type TYPE     element type of the KV cache; inspect: f16, eval: f32 unless given\n"
-    "  --context N        positions that a session may reach; the model's own number unless given\n"
+    "  --kv-type TYPE     element type of the KV cache; inspect: f16, others: f32 unless given\n"
+    "  --context N        inspect: positions that a session may reach; the model's own number unless given\n"
     "  --layout NAME      how chats become tokens: " BORA_CHAT_LAYOUTS "\n"
     "  --window WINDOW    auto (what the model states), none, or a number of positions for every layer\n"
-    "  --verbose          log what is loaded\n"
+    "  --verbose          log what is loaded; convert: a line per tensor\n"
     "  --help, --version\n"
     "\n"
     "exit codes: 0 done, 1 failed (the reason is on standard error), 2 the command line is wrong\n";
@@ -59,6 +64,9 @@ enum {
     OPT_CONTEXT,
     OPT_MODEL,
     OPT_TENSORS,
+    OPT_TYPE,
+    OPT_FORCE,
+    OPT_JSON,
     OPT_CHAT,
     OPT_LAYOUT,
     OPT_WINDOW,
@@ -79,6 +87,9 @@ static const struct option long_options[] = {
     {"kv-type", required_argument, NULL, OPT_KV_TYPE},
     {"context", required_argument, NULL, OPT_CONTEXT},
     {"tensors", no_argument, NULL, OPT_TENSORS},
+    {"type", required_argument, NULL, OPT_TYPE},
+    {"force", no_argument, NULL, OPT_FORCE},
+    {"json", no_argument, NULL, OPT_JSON},
     {"chat", required_argument, NULL, OPT_CHAT},
     {"layout", required_argument, NULL, OPT_LAYOUT},
     {"window", required_argument, NULL, OPT_WINDOW},
@@ -91,8 +102,9 @@ static const struct option long_options[] = {
 
 typedef struct arguments {
     bora_tool_options options;
+    bora_tool_convert_options convert;
     const char *out, *chat;
-    bool tensors, kv_type, help, version; /* kv_type: it was given */
+    bool tensors, json, kv_type, help, version; /* kv_type: it was given */
 } arguments;
 
 static bool parse_count(const char *text, unsigned long max, unsigned long *ret_value)
@@ -171,12 +183,22 @@ static bool parse_option(int opt, arguments *args)
     case OPT_TENSORS:
         args->tensors = true;
         return true;
+    case OPT_TYPE:
+        args->convert.type = optarg;
+        return true;
+    case OPT_FORCE:
+        args->convert.force = true;
+        return true;
+    case OPT_JSON:
+        args->json = true;
+        return true;
     case OPT_CHAT:
         args->chat = optarg;
         return true;
     case OPT_LAYOUT:
         return bora_chat_layout_parse(optarg, &args->options.layout) || wrong("--layout", optarg);
     case OPT_VERBOSE:
+        args->convert.table = true;
         ((bora_log *)(uintptr_t)args->options.log)->level = BORA_LOG_DEBUG; /* main's own */
         return true;
     case OPT_HELP:
@@ -251,37 +273,85 @@ __attribute__((format(printf, 1, 2))) static int misused(const char *format, ...
     return EXIT_USAGE;
 }
 
+/* Set by the first signal; the second ends the program as signals do. */
+static atomic_bool stop;
+
+static void on_signal(int number)
+{
+    (void)number;
+    atomic_store(&stop, true);
+}
+
+/* For commands that look at it and have something to put away. */
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
+    (void)sigaction(SIGINT, &action, NULL); /* known signals: cannot fail */
+    (void)sigaction(SIGTERM, &action, NULL);
+}
+
+/* The commands, with the words that they take. */
+static const struct {
+    const char *name;
+    int n_min, n_max;
+    const char *words[3];
+    const char *hint; /* to one word too many */
+} commands[] = {
+    {"inspect", 1, 1, {"model"}, ""},
+    {"tokenize", 1, 2, {"model", "text"}, " (quote the text)"},
+    {"eval", 1, 1, {"golden.json"}, ""},
+    {"convert", 2, 2, {"model", "name of the new file"}, ""},
+    {"perplexity", 2, 2, {"model", "file"}, ""},
+};
+enum { INSPECT, TOKENIZE, EVAL, CONVERT, PERPLEXITY, N_COMMANDS };
+
+static bora_status run_one(int command, arguments *args, char **words, bora_error *err)
+{
+    switch (command) {
+    case INSPECT:
+        if (!args->kv_type)
+            args->options.pipeline.kv_dtype = BORA_DTYPE_F16; /* as borad keeps it */
+        return bora_tool_inspect(words[0], args->tensors, &args->options, err);
+    case TOKENIZE:
+        return tokenize(words[0], words[1], args->chat, &args->options, err);
+    case CONVERT:
+        catch_signals();
+        return bora_tool_convert(words[0], words[1], &args->convert, &args->options, err);
+    case PERPLEXITY:
+        catch_signals();
+        return bora_tool_perplexity(words[0], words[1], args->json, &args->options, err);
+    default:
+        return bora_tool_eval(words[0], args->out, &args->options, err);
+    }
+}
+
 static int run_command(arguments *args, char **words, int n_words)
 {
     bora_error err = {{0}};
-    bora_status st;
-    const char *command = words[0];
-    if (!command) {
+    const char *name = words[0];
+    if (!name) {
         fputs(usage, stderr);
         return EXIT_USAGE;
     }
-    bool inspect = strcmp(command, "inspect") == 0, tokens = strcmp(command, "tokenize") == 0;
-    if (!inspect && !tokens && strcmp(command, "eval") != 0)
-        return misused("there is no command '%s'", command);
-    if (args->chat && !tokens)
-        return misused("%s: --chat is for tokenize", command);
-    int n_max = tokens && !args->chat ? 3 : 2;
-    if (n_words < 2)
-        return misused("%s: the %s is missing", command, inspect || tokens ? "model" : "golden.json");
+    int command = 0;
+    while (command < N_COMMANDS && strcmp(commands[command].name, name) != 0)
+        command++;
+    if (command == N_COMMANDS)
+        return misused("there is no command '%s'", name);
+    words++;
+    n_words--;
+    if (n_words < commands[command].n_min)
+        return misused("%s: the %s is missing", name, commands[command].words[n_words]);
+    if (args->chat && command != TOKENIZE)
+        return misused("%s: --chat is for tokenize", name);
+    const int n_max = args->chat ? 1 : commands[command].n_max; /* a chat or a text */
     if (n_words > n_max)
-        return misused("%s: '%s' is one word too many%s", command, words[n_max],
-                       tokens && !args->chat ? " (quote the text)" : "");
-    if (inspect) {
-        if (!args->kv_type)
-            args->options.pipeline.kv_dtype = BORA_DTYPE_F16; /* as borad keeps it */
-        st = bora_tool_inspect(words[1], args->tensors, &args->options, &err);
-    } else if (tokens) {
-        st = tokenize(words[1], words[2], args->chat, &args->options, &err);
-    } else {
-        if (!args->out)
-            return misused("%s: --out DIR is missing", command);
-        st = bora_tool_eval(words[1], args->out, &args->options, &err);
-    }
+        return misused("%s: '%s' is one word too many%s", name, words[n_max], args->chat ? "" : commands[command].hint);
+    if (command == EVAL && !args->out)
+        return misused("%s: --out DIR is missing", name);
+    if (command == CONVERT && !args->convert.type)
+        return misused("%s: --type TYPE is missing", name);
+    bora_status st = run_one(command, args, words, &err);
     if (fflush(stdout) != 0 && st == BORA_OK)
         st = bora_fail(&err, BORA_E_IO, "writing: %s", strerror(errno));
     if (st != BORA_OK) {
@@ -302,6 +372,7 @@ int main(int argc, char **argv)
         .options =
             {
                 .log = &log,
+                .stop = &stop,
                 .layout = BORA_CHAT_AUTO,
                 .pipeline =
                     {

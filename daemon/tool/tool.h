@@ -4,13 +4,22 @@
 
 #include "engine/pipeline.h"
 
+#include <stdatomic.h>
+
 typedef struct bora_tool_options {
     const bora_log *log;
     bora_pipeline_options pipeline; /* plugins, stages, threads, kv_dtype; sizes are the command's to set */
     bora_chat_layout layout;
-    uint32_t window;   /* as bora_model_options has it */
-    const char *model; /* eval: instead of the one that the description names; may be NULL */
+    uint32_t window;         /* as bora_model_options has it */
+    const char *model;       /* eval: instead of the one that the description names; may be NULL */
+    const atomic_bool *stop; /* set when the user interrupts: long commands end; may be NULL */
 } bora_tool_options;
+
+typedef struct bora_tool_convert_options {
+    const char *type; /* "q8_0", "mixed" ... */
+    bool force;       /* out may be there already */
+    bool table;       /* print a line per tensor */
+} bora_tool_convert_options;
 
 /* Opens a model by path or by name (bora_model_find, the default folders), with the window of options. */
 bora_status bora_tool_open(const char *name, const bora_model_options *model_options, const bora_tool_options *options,
@@ -23,5 +32,14 @@ bora_status bora_tool_tokenize(const char *path, const char *text, size_t size, 
 /* Runs the runs of a golden.json (format 1 of tests/golden/README.md), writes tensors and tokens into the folder out.
  */
 bora_status bora_tool_eval(const char *path, const char *out, const bora_tool_options *options, bora_error *err);
+
+/* Writes a model as GGUF; prints what became of it. Errors: INVAL (unknown type), EXISTS, what opening and writing say,
+ * CANCELLED. Nothing half is left under the name out. */
+bora_status bora_tool_convert(const char *path, const char *out, const bora_tool_convert_options *how,
+                              const bora_tool_options *options, bora_error *err);
+/* Mean negative log-likelihood and perplexity of a text, or of dialogues if file ends in ".jsonl".
+ * options->pipeline.max_positions: tokens of a window of text, 0: the default. */
+bora_status bora_tool_perplexity(const char *path, const char *file, bool json, const bora_tool_options *options,
+                                 bora_error *err);
 
 #endif

@@ -435,7 +435,7 @@ static void test_native(void **state)
         {"tensor's type", "consolidated.safetensors", "BF16", "BF61", "consolidated.safetensors"},
         {"tensor's offsets", "consolidated.safetensors", "\"data_offsets\":[", "\"data_offsets\":[9",
          "consolidated.safetensors"},
-        {"no tokenizer", "tokenizer.model.v3", NULL, NULL, "has no tokenizer.model"},
+        {"no tokenizer", "tokenizer.model.v3", NULL, NULL, "no tokenizer.model"},
         {"tokenizer of nothing", "tokenizer.model.v3", NULL, "", "tokenizer.model.v3"},
         {"tokenizer of text", "tokenizer.model.v3", NULL, "this is no tokenizer\n", "tokenizer.model.v3"},
     };
