@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "model/hparams.h"
-#include "model/tokenizer/tokenizer.h"
+#include "model/tokenizer/tokenizer_private.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -760,6 +760,32 @@ static void test_allocation_failures(void **state)
     bora_tokenizer_free(NULL);
 }
 
+/* Four times the text is four times the work and a little: words, one word, and letters that are no piece. */
+static void test_work_is_proportional(void **state)
+{
+    (void)state;
+    static const char *const units[] = {"a", "the ", " ", "ab", "\xe6\x97\xa5", "Z", "\n"};
+    const size_t sizes[] = {1u << 16, 1u << 18};
+    bora_tokenizer *tokenizer = tiny_load();
+    char *text = bora_alloc(sizes[1]);
+    for (size_t u = 0; u < BORA_ARRAY_SIZE(units); u++) {
+        uint64_t n_steps[2] = {0};
+        for (size_t i = 0; i < sizes[1]; i++)
+            text[i] = units[u][i % strlen(units[u])];
+        for (int i = 0; i < 2; i++) {
+            bora_tokens ids = {0};
+            assert_int_equal(bora_tokenizer_encode_counting(tokenizer, text, sizes[i], &ids, &n_steps[i], NULL),
+                             BORA_OK);
+            bora_tokens_release(&ids);
+        }
+        if (n_steps[1] > 5 * n_steps[0] || n_steps[0] > 100 * sizes[0])
+            fail_msg("'%s': %llu steps, %llu for four times as many bytes", units[u], (unsigned long long)n_steps[0],
+                     (unsigned long long)n_steps[1]);
+    }
+    bora_free(text);
+    bora_tokenizer_free(tokenizer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -776,6 +802,7 @@ int main(void)
         cmocka_unit_test(test_tiny_random_ids),
         cmocka_unit_test(test_tiny_round_trip),
         cmocka_unit_test(test_tiny_long_words),
+        cmocka_unit_test(test_work_is_proportional),
         cmocka_unit_test(test_vocabulary_refused),
         cmocka_unit_test(test_encode_limit),
         cmocka_unit_test(test_allocation_failures),
