@@ -196,8 +196,7 @@ bool bora_table_print(const bora_table *table, const bora_print *print)
     return true;
 }
 
-/* ---- numbers ------------------------------------------------------------------------------------------------------
- */
+/* ---- numbers ---- */
 
 bora_shown bora_show_count(uint64_t count)
 {

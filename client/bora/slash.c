@@ -111,8 +111,7 @@ static void run_system(bora_chat *chat, const char *argument)
         bora_print_note(&chat->cli->print, "[used from the next new session on; /new begins one]");
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------------------
- */
+/* ---- the rest ---- */
 
 static void run_settings(bora_chat *chat, const char *argument)
 {

@@ -134,8 +134,7 @@ void bora_client_interrupt_clear(bora_client *client)
     (void)!read(client->interrupt_fd, &count, sizeof count); /* not readable: nothing to clear */
 }
 
-/* ---- blocking use --------------------------------------------------------------------------------------------------
- */
+/* ---- blocking use ---- */
 
 /* One blocking call. */
 typedef struct waiter {

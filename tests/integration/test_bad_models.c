@@ -27,8 +27,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- what refusing looks like -------------------------------------------------------------------------------------
- */
+/* ---- what refusing looks like ---- */
 
 /* The last line of output, cut off from the rest, which is one of log or nothing. */
 static const char *last_line(char *output)

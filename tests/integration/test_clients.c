@@ -138,8 +138,7 @@ static void test_vanishes_while_prefilling(void **state)
     witness_check(&witness_);
 }
 
-/* ---- one that does not read -----------------------------------------------------------------------------------------
- */
+/* ---- one that does not read ---- */
 
 static uint64_t resident_bytes(pid_t pid)
 {

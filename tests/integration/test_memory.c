@@ -50,8 +50,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- what is there ------------------------------------------------------------------------------------------------
- */
+/* ---- what is there ---- */
 
 typedef struct held {
     uint64_t n_tokens, kv_bytes;
@@ -110,8 +109,7 @@ static void generate(bora_client *client, const char *session, const char *text,
     assert_int_equal(ret_answer->n_tokens, n_tokens);
 }
 
-/* ---- the tests ----------------------------------------------------------------------------------------------------
- */
+/* ---- the tests ---- */
 
 static void a_session_does_not_grow_past_window_and_slack(void **state)
 {

@@ -314,8 +314,7 @@ static void seeds_matter(void **state)
                 memcmp(turns[0].tokens, turns[1].tokens, turns[0].n_tokens * sizeof *turns[0].tokens) != 0);
 }
 
-/* ---- SIGTERM ------------------------------------------------------------------------------------------------------
- */
+/* ---- SIGTERM ---- */
 
 static const bora_client_value *last_message(const bora_client_result *result)
 {

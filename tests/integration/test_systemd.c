@@ -153,8 +153,7 @@ static int wait_for_end(fixture *f)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-/* ---- the test ------------------------------------------------------------------------------------------------------
- */
+/* ---- the test ---- */
 
 static void a_daemon_on_the_managers_socket(void **state)
 {

@@ -12,8 +12,7 @@
     "session_id:text name:text model:text model_name:text current_model:bool created:uint updated:uint n_tokens:uint " \
     "n_messages:uint"
 
-/* ---- the greeting, on a socket of its own ---------------------------------------------------------------------------
- */
+/* ---- the greeting, on a socket of its own ---- */
 
 typedef struct raw_socket {
     void *zmq, *dealer;

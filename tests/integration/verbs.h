@@ -44,8 +44,7 @@ static inline int tear_down(void **state)
     return 0;
 }
 
-/* ---- asking --------------------------------------------------------------------------------------------------------
- */
+/* ---- asking ---- */
 
 /* Its result lives until the next call. NULL: refused, see error. */
 static inline const bora_client_value *call(fixture *f, bora_client_request *request)

@@ -333,8 +333,7 @@ static inline void witness_end(witness *self)
     wire_close(&self->wire);
 }
 
-/* ---- a plain Unix socket ------------------------------------------------------------------------------------------
- */
+/* ---- a plain Unix socket ---- */
 
 static inline int wire_plain(const char *socket_path)
 {

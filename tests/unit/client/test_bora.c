@@ -125,8 +125,7 @@ static void assert_has_not(const char *text, const char *part)
         fail_msg("'%s' is in: %s", part, text);
 }
 
-/* ---- the command line -----------------------------------------------------------------------------------------------
- */
+/* ---- the command line ---- */
 
 static void test_help(void **state)
 {

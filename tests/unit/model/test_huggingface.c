@@ -63,8 +63,7 @@ static void assert_refused(bora_status status, const char *names)
     assert_null(model);
 }
 
-/* ---- config.json --------------------------------------------------------------------------------------------------
- */
+/* ---- config.json ---- */
 
 /* Keys of a mixture that is right; each test case writes one of them anew (NULL: leaves it out) or adds one. */
 static const char *const config_keys[][2] = {
@@ -240,8 +239,7 @@ static void bad_configs_are_refused_by_name(void **state)
     }
 }
 
-/* ---- folders ------------------------------------------------------------------------------------------------------
- */
+/* ---- folders ---- */
 
 static void shards_through_the_index(void **state)
 {

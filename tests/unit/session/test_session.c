@@ -192,8 +192,7 @@ static void test_bad_requests(void **state)
     assert_int_equal(bora_sessions_n_open(w->sessions), 0);
 }
 
-/* ---- resuming ------------------------------------------------------------------------------------------------------
- */
+/* ---- resuming ---- */
 
 static const char *const conversation[12] = {
     "My name is Anna.",       "I live in Prague.",        "What is my name?",     "Tell me a story.",
