@@ -15,9 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SPACE      "\xe2\x96\x81"
-#define PIECES_MAX 400
-
 static uint32_t random_below(uint64_t *seed, uint32_t n)
 {
     *seed = *seed * 6364136223846793005u + 1442695040888963407u;
