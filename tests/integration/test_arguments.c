@@ -1,5 +1,6 @@
 /* Well-formed requests with wrong arguments: each costs its sender one error that names the argument. */
-#include "integration/frames_fixture.h"
+#define FIXTURE_TURNS 24
+#include "integration/witness_fixture.h"
 
 #include <math.h>
 #include <stdlib.h>

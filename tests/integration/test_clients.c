@@ -1,32 +1,12 @@
 /* Clients that vanish, do not read, or are too many; daemons that meet each other; sockets that are none. */
 #include "integration/spawn.h"
-#include "integration/wire.h"
+#define FIXTURE_TURNS 20
+#include "integration/witness_fixture.h"
 
 #include <dirent.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-
-static bora_test_daemon daemon_;
-static witness witness_;
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (!bora_test_daemon_init(&daemon_) || !bora_test_daemon_start(&daemon_, NULL, NULL))
-        return -1;
-    witness_begin(&witness_, &daemon_, 20);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    witness_end(&witness_);
-    int code = bora_test_daemon_end(&daemon_, SIGTERM);
-    bora_test_daemon_release(&daemon_);
-    return code;
-}
 
 /* ---- clients that vanish ---------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,6 @@
 /* Frames that no client should send: each costs its sender one error and nobody else anything. */
-#include "integration/frames_fixture.h"
+#define FIXTURE_TURNS 24
+#include "integration/witness_fixture.h"
 
 #include <fcntl.h>
 #include <math.h>

@@ -1,7 +1,8 @@
 /* The store in trouble: no room, damaged rows, files that are no session database. A fault costs the turn or the start
  * that meets it; what was stored before stays. */
 #include "integration/spawn.h"
-#include "integration/wire.h"
+#define FIXTURE_TURNS 40
+#include "integration/witness_fixture.h"
 
 #include <sched.h>
 #include <sqlite3.h>
@@ -9,27 +10,6 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-
-static bora_test_daemon daemon_;
-static witness witness_;
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (!bora_test_daemon_init(&daemon_) || !bora_test_daemon_start(&daemon_, NULL, NULL))
-        return -1;
-    witness_begin(&witness_, &daemon_, 40);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    witness_end(&witness_);
-    int code = bora_test_daemon_end(&daemon_, SIGTERM);
-    bora_test_daemon_release(&daemon_);
-    return code;
-}
 
 static void stop(void)
 {

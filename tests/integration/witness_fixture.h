@@ -1,6 +1,7 @@
-/* A daemon that is sent what no client should send, and a witness beside it that must not notice. */
-#ifndef BORA_TESTS_FRAMES_FIXTURE_H
-#define BORA_TESTS_FRAMES_FIXTURE_H
+/* A daemon for tests that mistreat it, and a witness beside it that must not notice. The includer says how many turns
+ * the witness has ready: FIXTURE_TURNS. */
+#ifndef BORA_TESTS_WITNESS_FIXTURE_H
+#define BORA_TESTS_WITNESS_FIXTURE_H
 
 #include "integration/wire.h"
 
@@ -12,7 +13,7 @@ static int set_up(void **state)
     (void)state;
     if (!bora_test_daemon_init(&daemon_) || !bora_test_daemon_start(&daemon_, NULL, NULL))
         return -1;
-    witness_begin(&witness_, &daemon_, 24);
+    witness_begin(&witness_, &daemon_, FIXTURE_TURNS);
     return 0;
 }
 
