@@ -1,0 +1,57 @@
+/* Products with weight matrices that were made ready once: the fast way from activations to activations.
+ *
+ * A matrix of a quantised type is packed: its rows are laid side by side in strips of 16, so that one vector instruction
+ * serves 16 rows (kernels/packed). It is multiplied with activations that were quantised to int8 once (bora_input_fill),
+ * whoever uses them: q, k and v, gate and up. A matrix of floats stays where it is and is multiplied by matmul.c.
+ *
+ * Determinism: an output element depends on its row of weights and its row of x, not on the other rows, the number of
+ * threads, how strips are shared out or which processor does it: quantised products have the same bits everywhere. */
+#ifndef BORA_KERNELS_MATRIX_H
+#define BORA_KERNELS_MATRIX_H
+
+#include "base/region.h"
+#include "kernels/kernels.h"
+
+#define BORA_STRIP_ROWS 16u
+
+typedef struct bora_matrix bora_matrix;
+
+/* Packs w with all threads of the pool, slice by slice. What was read is reported to the kernels' reader (see
+ * bora_kernels_set_reader), which may drop it from memory: w is not read again if the matrix is packed. region holds the
+ * packed weights and outlives the matrix. w's data must stay valid as long as the matrix if it is not packed.
+ * Errors: NOMEM. */
+bora_status bora_matrix_new(bora_kernels *kernels, bora_region *region, const bora_tensor *w, bora_matrix **ret_matrix,
+                            bora_error *err);
+void bora_matrix_free(bora_matrix *matrix); /* NULL is a no-op; the region keeps the memory */
+
+bool bora_matrix_is_packed(const bora_matrix *matrix);
+uint64_t bora_matrix_size(const bora_matrix *matrix); /* bytes that a product reads: packed, or as in the file */
+uint64_t bora_matrix_n_rows(const bora_matrix *matrix);
+uint64_t bora_matrix_n_cols(const bora_matrix *matrix);
+uint32_t bora_matrix_n_strips(const bora_matrix *matrix); /* ceil(n_rows / 16) */
+
+/* Told of each part of a tensor that packing has read and needs no more. Called by one thread at a time, during
+ * bora_matrix_new. */
+typedef void (*bora_reader_fn)(void *arg, const void *from, size_t size);
+void bora_kernels_set_reader(bora_kernels *kernels, bora_reader_fn fn, void *arg); /* fn NULL: none */
+
+/* Activations on their way into matrices: as they are, and quantised. Filled by the caller. */
+typedef struct bora_input {
+    size_t n_rows, n_cols;
+    const float *x; /* [n_rows, n_cols] */
+    void *panels;   /* bora_input_size bytes, aligned to 64; NULL if no matrix that is used is packed */
+} bora_input;
+
+size_t bora_input_size(size_t n_rows, size_t n_cols); /* bytes of panels; grows with both */
+/* Quantisation is shared out by panels, groups of rows. */
+uint32_t bora_input_n_panels(size_t n_rows);
+/* Quantises the rows of panels first .. end-1. Any thread; panels are independent of each other. */
+void bora_input_fill(const bora_kernels *kernels, const bora_input *input, uint32_t first, uint32_t end);
+
+/* y[r, i] = row (16 * strip_begin + i) of the matrix times row r of the input, for the rows of strips strip_begin ..
+ * strip_end-1 that exist; rows of y are y_stride floats apart. worker: as given by parallel_for, for scratch; not called
+ * by two threads with the same worker at once. */
+void bora_matrix_multiply(bora_kernels *kernels, const bora_matrix *matrix, const bora_input *input,
+                          uint32_t strip_begin, uint32_t strip_end, uint32_t worker, float *y, size_t y_stride);
+
+#endif
