@@ -12,9 +12,7 @@
 #include "base/region.h"
 #include "kernels/kernels.h"
 
-#define BORA_STRIP_ROWS 16u
-
-typedef struct bora_matrix bora_matrix;
+/* bora_matrix, bora_input and BORA_STRIP_ROWS are the SDK's. */
 
 /* Packs w with all threads of the pool, slice by slice. What was read is reported to the kernels' reader (see
  * bora_kernels_set_reader), which may drop it from memory: w is not read again if the matrix is packed. region holds the
@@ -35,16 +33,9 @@ uint32_t bora_matrix_n_strips(const bora_matrix *matrix); /* ceil(n_rows / 16) *
 typedef void (*bora_reader_fn)(void *arg, const void *from, size_t size);
 void bora_kernels_set_reader(bora_kernels *kernels, bora_reader_fn fn, void *arg); /* fn NULL: none */
 
-/* Activations on their way into matrices: as they are, and quantised. Filled by the caller. */
-typedef struct bora_input {
-    size_t n_rows, n_cols;
-    const float *x; /* [n_rows, n_cols] */
-    void *panels;   /* bora_input_size bytes, aligned to 64; NULL if no matrix that is used is packed */
-} bora_input;
-
-size_t bora_input_size(size_t n_rows, size_t n_cols); /* bytes of panels; grows with both */
+size_t bora_input_size(uint32_t n_rows, uint32_t n_cols); /* bytes of an input's panels; grows with both */
 /* Quantisation is shared out by panels, groups of rows. */
-uint32_t bora_input_n_panels(size_t n_rows);
+uint32_t bora_input_n_panels(uint32_t n_rows);
 /* Quantises the rows of panels first .. end-1. Any thread; panels are independent of each other. */
 void bora_input_fill(const bora_kernels *kernels, const bora_input *input, uint32_t first, uint32_t end);
 

@@ -18,7 +18,8 @@
  *
  * Threads: an instance belongs to one thread of the host (its stage); operations of one instance are never
  * called at the same time unless the operation's comment says otherwise. Any operation may use parallel_for;
- * the function given to it must not call the host again except for log and dequantize. No lock of the host is held
+ * the function given to it must not call the host again except for log, dequantize, input_fill and
+ * matrix_multiply. No lock of the host is held
  * during a call.
  */
 #ifndef BORA_PLUGIN_H
@@ -34,7 +35,7 @@ extern "C" {
 #endif
 
 #define BORA_ABI_MAJOR 1
-#define BORA_ABI_MINOR 1 /* 1: the element types from BORA_DTYPE_Q4_0 on */
+#define BORA_ABI_MINOR 2 /* 1: the element types from BORA_DTYPE_Q4_0 on; 2: matrices, caches of Q8_0 */
 
 /* ---- status and error ------------------------------------------------------------------------------- */
 
@@ -77,8 +78,8 @@ __attribute__((format(printf, 3, 4))) static inline bora_status bora_fail(bora_e
 
 /* ---- tensors ---------------------------------------------------------------------------------------- */
 
-/* Element types of weights and of the KV cache. Numbers are part of the ABI; new ones go at the end. From Q8_0 on they
- * are GGUF's types of the same names, for weights only; host->dequantize makes f32 of each. */
+/* Element types of weights and of the KV cache (which is F32, F16 or Q8_0). Numbers are part of the ABI; new ones go at
+ * the end. From Q8_0 on they are GGUF's types of the same names; host->dequantize makes f32 of each. */
 #define BORA_DTYPE_F32        0u
 #define BORA_DTYPE_F16        1u
 #define BORA_DTYPE_BF16       2u
@@ -107,6 +108,19 @@ typedef struct bora_tensor {
     uint32_t dtype; /* BORA_DTYPE_* */
     uint32_t reserved;
 } bora_tensor;
+
+/* ---- matrices (minor 2) ------------------------------------------------------------------------------ */
+
+#define BORA_STRIP_ROWS 16u
+
+typedef struct bora_matrix bora_matrix;
+
+/* Activations on their way into matrices: as they are, and quantised by input_fill. Owned and filled by the caller. */
+typedef struct bora_input {
+    const float *x; /* [n_rows, n_cols] */
+    void *panels;   /* input_size bytes, aligned to 64; NULL if no matrix that is used is packed */
+    uint32_t n_rows, n_cols;
+} bora_input;
 
 /* ---- host ------------------------------------------------------------------------------------------- */
 
@@ -145,6 +159,29 @@ struct bora_host {
     /* Any thread. Converts rows first_row .. first_row+n_rows-1 of w to f32: out [n_rows, w->n_cols], contiguous.
      * Rows must lie inside w. */
     void (*dequantize)(const bora_host *host, const bora_tensor *w, uint64_t first_row, uint64_t n_rows, float *out);
+
+    /* Minor version 2. Products with weights that were made ready once, the fast way. A matrix belongs to the instance
+     * that made it and lives until that is destroyed. What comes out depends on the row of weights and the row of x
+     * only: not on other rows, threads or how strips are shared out.
+     *
+     * matrix_new: the instance's thread, during create or prepare; works in parallel, in slices. A matrix of a quantised
+     * type is copied into a layout of its own and w is not read again; of F32, F16, BF16 the data of w are used. */
+    bora_status (*matrix_new)(const bora_host *host, const bora_tensor *w, bora_matrix **ret_matrix, bora_error *err);
+    /* Any thread. */
+    uint32_t (*matrix_n_strips)(const bora_host *host, const bora_matrix *matrix); /* strips of BORA_STRIP_ROWS rows */
+    /* 1 if products need the input's panels, 0 if they need x. */
+    uint32_t (*matrix_is_packed)(const bora_host *host, const bora_matrix *matrix);
+    /* Any thread. Bytes of panels for so many rows and columns (grows with both), and into how many parts filling them
+     * is shared out. */
+    size_t (*input_size)(const bora_host *host, uint32_t n_rows, uint32_t n_cols);
+    uint32_t (*input_n_panels)(const bora_host *host, uint32_t n_rows);
+    /* Any thread, also inside parallel_for. Quantises the rows of panels first .. end-1 of the input. */
+    void (*input_fill)(const bora_host *host, const bora_input *input, uint32_t first, uint32_t end);
+    /* Any thread, also inside parallel_for, whose worker it is given (0 outside). y[r, i] = row (BORA_STRIP_ROWS *
+     * strip_begin + i) of the matrix times row r of the input, for those rows of strips strip_begin .. strip_end-1 that
+     * exist. Rows of y are y_stride floats apart. */
+    void (*matrix_multiply)(const bora_host *host, const bora_matrix *matrix, const bora_input *input,
+                            uint32_t strip_begin, uint32_t strip_end, uint32_t worker, float *y, uint64_t y_stride);
 };
 
 /* ---- plugin ----------------------------------------------------------------------------------------- */
@@ -192,15 +229,16 @@ typedef struct bora_cache_shape {
     uint32_t struct_size;
     uint32_t n_layers; /* of the stage */
     uint32_t n_kv_heads, head_dim;
-    uint32_t dtype;          /* BORA_DTYPE_F32 or _F16: element type of keys and values */
+    uint32_t dtype;          /* BORA_DTYPE_F32, _F16 or _Q8_0 (head_dim in whole blocks): of keys and values */
     uint32_t slack;          /* positions kept beyond the window; also the largest n of append */
     uint64_t max_positions;  /* a sequence never gets longer */
     const uint32_t *windows; /* [n_layers]; 0: no window. Valid during create. */
 } bora_cache_shape;
 
 /* A run of consecutive positions that lie at constant distance in memory. Element (position first+i, kv_head h,
- * component d) is k[i * position_stride + h * head_stride + d], in elements of dtype. Valid until the next
- * append, truncate, import or close of the sequence. */
+ * component d) is k[i * position_stride + h * head_stride + d], in elements of dtype (of Q8_0, where all of these are
+ * multiples of 32, a block's bytes are 34 per 32 elements). Valid until the next append, truncate, import or close of
+ * the sequence. */
 typedef struct bora_kv_span {
     const void *k, *v;        /* [n, n_kv_heads, head_dim] by the strides below */
     uint64_t first;           /* absolute position of the first element */
