@@ -63,7 +63,7 @@ void bora_products_run(bora_kernels *kernels, const bora_input *input, const bor
         n_items += items_of(&job, &products[i]);
         work += (double)bora_matrix_n_rows(products[i].matrix) * input->n_cols * input->n_rows;
     }
-    bora_pool *pool = bora_kernels_pool(kernels);
+    bora_pool *pool = kernels->pool;
     if (needs_panels)
         bora_pool_parallel_for(pool, bora_input_n_panels(input->n_rows), fill_panels, &job);
     if (work < SMALL_WORK)
