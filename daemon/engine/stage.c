@@ -25,6 +25,7 @@ struct bora_stage {
     bora_cache *cache;
     bora_expert *expert;
     float *rope_freqs;        /* [head_dim / 2] */
+    float *rope_angles;       /* [max_tokens, 2, head_dim] of the rows being run */
     float *norms;             /* [n_layers, 2, dim] attention and feed-forward norms */
     float *final_norm;        /* [dim], last stage */
     float *norm;              /* [max_tokens, dim] */
@@ -76,6 +77,7 @@ static bora_status make_buffers(bora_stage *stage, bora_error *err)
     size_t n = stage->options.pipeline->max_tokens;
     size_t q_dim = (size_t)hp->n_heads * hp->head_dim, kv_dim = (size_t)hp->n_kv_heads * hp->head_dim;
     stage->rope_freqs = rows_alloc(hp->head_dim, 1, sizeof(float));
+    stage->rope_angles = rows_alloc(n, 2 * (size_t)hp->head_dim, sizeof(float));
     stage->norms = rows_alloc((size_t)stage->options.n_layers * 2, hp->dim, sizeof(float));
     stage->final_norm = rows_alloc(1, hp->dim, sizeof(float));
     stage->norm = rows_alloc(n, hp->dim, sizeof(float));
@@ -91,9 +93,9 @@ static bora_status make_buffers(bora_stage *stage, bora_error *err)
     stage->seqs = rows_alloc(n, 1, sizeof(bora_attention_seq));
     stage->spans_capacity = BORA_CACHE_SPANS_MAX;
     stage->spans = rows_alloc(stage->spans_capacity, 1, sizeof(bora_kv_span));
-    if (!stage->rope_freqs || !stage->norms || !stage->final_norm || !stage->norm || !stage->q || !stage->heads ||
-        !stage->k || !stage->v || !stage->out || !stage->router_logits || !stage->experts || !stage->expert_weights ||
-        !stage->positions || !stage->seqs || !stage->spans)
+    if (!stage->rope_freqs || !stage->rope_angles || !stage->norms || !stage->final_norm || !stage->norm || !stage->q ||
+        !stage->heads || !stage->k || !stage->v || !stage->out || !stage->router_logits || !stage->experts ||
+        !stage->expert_weights || !stage->positions || !stage->seqs || !stage->spans)
         return bora_fail(err, BORA_E_NOMEM, "buffers for batches of %zu tokens", n);
 
     bora_rope_freqs(hp->rope_theta, hp->head_dim, stage->rope_freqs);
@@ -237,10 +239,22 @@ void bora_stage_free(bora_stage *stage)
         bora_plugin_host_free(stage->hosts[kind]);
     bora_kernels_free(stage->kernels);
     bora_pool_free(stage->pool);
-    void *const buffers[] = {stage->rope_freqs, stage->norms,         stage->final_norm, stage->norm,
-                             stage->q,          stage->heads,         stage->k,          stage->v,
-                             stage->out,        stage->router_logits, stage->experts,    stage->expert_weights,
-                             stage->positions,  stage->seqs,          stage->spans};
+    void *const buffers[] = {stage->rope_freqs,
+                             stage->rope_angles,
+                             stage->norms,
+                             stage->final_norm,
+                             stage->norm,
+                             stage->q,
+                             stage->heads,
+                             stage->k,
+                             stage->v,
+                             stage->out,
+                             stage->router_logits,
+                             stage->experts,
+                             stage->expert_weights,
+                             stage->positions,
+                             stage->seqs,
+                             stage->spans};
     for (size_t i = 0; i < BORA_ARRAY_SIZE(buffers); i++)
         bora_free(buffers[i]);
     bora_free(stage);
@@ -356,8 +370,8 @@ static bora_status attention_block(bora_stage *stage, uint32_t l, const bora_sta
     trace_rows(trace, number, "k_before_rope", stage->k, n_tokens, kv_dim);
     trace_rows(trace, number, "v", stage->v, n_tokens, kv_dim);
     mark(stage, BORA_PROFILE_QKV);
-    bora_rope(n_tokens, hp->n_heads, hp->head_dim, stage->rope_freqs, stage->positions, stage->q);
-    bora_rope(n_tokens, hp->n_kv_heads, hp->head_dim, stage->rope_freqs, stage->positions, stage->k);
+    bora_rope(n_tokens, hp->n_heads, hp->head_dim, stage->rope_angles, stage->q);
+    bora_rope(n_tokens, hp->n_kv_heads, hp->head_dim, stage->rope_angles, stage->k);
     mark(stage, BORA_PROFILE_ROPE);
 
     bora_status st = gather_attention(stage, l, parts, n_parts, err);
@@ -441,6 +455,8 @@ bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, const b
         for (uint32_t r = 0; r < parts[i].n; r++)
             stage->positions[n_tokens++] = parts[i].first + r;
     stage->mark_ns = now_ns();
+    bora_rope_angles(n_tokens, hp->head_dim, stage->rope_freqs, stage->positions, stage->rope_angles);
+    mark(stage, BORA_PROFILE_ROPE);
 
     if (stage->options.is_first) {
         for (size_t i = 0; i < n_tokens; i++)
