@@ -16,7 +16,7 @@
 #define AHEAD        4096u /* bytes; less and more read slower */
 #define HUGE_PAGE    ((size_t)2 << 20)
 #define SIZE_MIN     ((size_t)128 << 20)
-#define SIZE_MAX_OWN ((size_t)1 << 30)
+#define SIZE_MAX_OWN ((size_t)512 << 20)
 #define INT8_SECONDS 0.02
 
 typedef double (*int8_fn)(double until);
