@@ -15,7 +15,7 @@ const source = resolve(dirname(fileURLToPath(import.meta.url)), '../../models/bo
 const N_TOKENS = 24
 // Both round activations, each in its own way; this much may the logarithms of their probabilities differ, and where two
 // tokens are as close as that, either may be chosen. A key or a weight misread costs far more.
-const TYPES = { f16: 0.01, q8_0: 0.1 }
+const TYPES = { f16: 0.004, q8_0: 0.1 }
 
 const chats = ['My name is Anna.', 'What is the capital of France?', 'What does ls do?', 'How much is 3 + 4?',
   'Tell me a story about a cat.', 'Repeat: red green blue.']

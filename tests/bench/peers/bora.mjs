@@ -1,9 +1,10 @@
 // bora for measurements and comparisons: its tool, and a private daemon in a folder of its own.
 import { execFile, execFileSync, spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
+import { elapsedMs, memoryOf, tokenIds } from './engine.mjs'
 
 const run = promisify(execFile)
 
@@ -51,10 +52,29 @@ export async function startDaemon(build, model, options = [], environment = {}) 
         'complete', '--socket', socket, '--json', '--temp', '0', '-n', String(n), '--tokens', ids.join(',')])
       return stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line)).filter(({ event }) => event === 'token')
     },
-    memory() {
-      const status = readFileSync(`/proc/${child.pid}/status`, 'utf8')
-      const mib = (field) => Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)[1]) / 1024
-      return { anon_mib: mib('RssAnon'), file_mib: mib('RssFile'), peak_mib: mib('VmHWM') }
-    }
+    memory: () => memoryOf(child.pid)
+  }
+}
+
+const firstLine = (text) => text.split('\n')[0]
+
+export const boraVersion = (build) => firstLine(boraModel(build, ['--version'])).replace(/^\S+ /, '')
+
+const environmentOf = (cpu) => (cpu === 'avx2' ? { BORA_CPU: 'avx2' } : {})
+// 'expert=packed:attention=flash' as [['expert', 'packed'], ['attention', 'flash']]
+const pluginsOf = ({ plugins }) => plugins.split(':').filter(Boolean).map((plugin) => plugin.split('='))
+
+// From the start of a daemon to the first token after a prompt of 8 tokens, and MiB then: what a client sees, starting of
+// both processes included.
+export async function boraStart(build, model, cpu, options) {
+  const words = ['--threads', options.threads, '--set', `engine.context=${options.context}`,
+    ...pluginsOf(options).flatMap(([kind, name]) => ['--plugin', `${kind}=${name}`])]
+  const daemon = await startDaemon(build, model, words, environmentOf(cpu))
+  try {
+    const ready_ms = elapsedMs(daemon.since)
+    const [{ token }] = await daemon.complete(tokenIds(8), 1)
+    return { ready_ms, first_token_ms: elapsedMs(daemon.since), token, ...daemon.memory() }
+  } finally {
+    await daemon.stop()
   }
 }

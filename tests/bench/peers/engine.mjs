@@ -47,9 +47,9 @@ export function forget(context, sequence) {
 
 export const elapsedMs = (since) => Number(process.hrtime.bigint() - since) / 1e6
 
-// KiB of fields of /proc/self/status, as MiB.
-export function memory() {
-  const status = readFileSync('/proc/self/status', 'utf8')
+// MiB of a process: its own, of mapped files, and the most of both so far.
+export function memoryOf(process_id) {
+  const status = readFileSync(`/proc/${process_id}/status`, 'utf8')
   const mib = (field) => Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)[1]) / 1024
   return { anon_mib: mib('RssAnon'), file_mib: mib('RssFile'), peak_mib: mib('VmHWM') }
 }

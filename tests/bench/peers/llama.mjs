@@ -1,8 +1,9 @@
 // llama.cpp's figures of one run, as one line of JSON: node llama.mjs TASK FOLDER MODEL [NAME=VALUE...]
 //   speed    ms of prefill=256 tokens and of decode=16 steps of each of batch=1,8 sequences, repeats=3 times
-//   start    ms from loading to the first token after a prompt of prefill=8 tokens, and memory then
+//   start    ms from loading the library to the first token after a prompt of prefill=8 tokens, and MiB then
 // Others: cpu=native|avx2, threads=2, flash=auto|on|off, context=4096 (a sequence's, of start), mmap=on|off
-import { decode, elapsedMs, forget, memory, openEngine, tokenIds } from './engine.mjs'
+import { decode, elapsedMs, forget, memoryOf, openEngine, tokenIds } from './engine.mjs'
+import { median } from './figures.mjs'
 
 const usage = 'usage: node llama.mjs speed|start FOLDER MODEL [NAME=VALUE...]'
 const [task, folder, model, ...settings] = process.argv.slice(2)
@@ -20,7 +21,7 @@ const number = (name) => Number(options[name])
 const batches = options.batch.split(',').map(Number)
 const nSequences = task === 'speed' ? Math.max(...batches) : 1
 
-const node = memory() // what the interpreter takes by itself
+const node = memoryOf('self') // what the interpreter takes by itself: left out of the figures, as its start is
 const { llama, about, before } = await openEngine(folder, options.cpu)
 const loaded = await llama.loadModel({
   modelPath: model, gpuLayers: 0, useMmap: options.mmap === 'on', ignoreMemorySafetyChecks: true
@@ -63,8 +64,9 @@ if (task === 'start') {
   result.token = await context._ctx.sampleToken(prompt.length - 1, sampler)
   result.first_token_ms = elapsedMs(before)
   result.process_ms = process.uptime() * 1000
-  result.memory = memory()
-  result.node = node
+  const now = memoryOf('self')
+  result.anon_mib = now.anon_mib - node.anon_mib
+  result.file_mib = now.file_mib - node.file_mib
 } else {
   await decodeMs(nSequences) // pages, threads
   result.prefill_ms = []
@@ -73,7 +75,9 @@ if (task === 'start') {
     result.prefill_ms.push(await prefillMs())
     for (const n of batches) result.decode_ms[n].push(await decodeMs(n))
   }
+  result.prefill_tokens_s = (1000 * prompt.length) / median(result.prefill_ms)
+  result.decode_tokens_s = Object.fromEntries(batches.map((n) => [n, (1000 * n) / median(result.decode_ms[n].flat())]))
 }
 result.engine = { ...about, backend: about.backend() }
 console.log(JSON.stringify(result))
-process.exit(0) // the package waits for nothing, but its clean-up of 4 GB would be timed by whoever waits
+process.exit(0) // without the package's clean-up
