@@ -3,7 +3,7 @@
 // Usage: node agree.mjs BUILD FOLDER; FOLDER is where fetch.sh put llama.cpp
 //
 // Chats stay shorter than the model's window of 256 positions: llama.cpp knows no window in files of this architecture.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { boraModel, startDaemon } from './bora.mjs'
@@ -85,6 +85,19 @@ try {
       differences.length === 0 && ties.length * 20 <= nTokens && nTokens > 40, [...differences, ...ties].join('\n'))
     check(`${type}: probabilities within ${nats} nats (${worst.toFixed(5)})`, worst < nats, 'they differ by more')
   }
+
+  // The same weights with a Tekken vocabulary. llama.cpp's pattern for it does not count combining marks among letters.
+  const tekken = join(folder, 'tekken'), golden = resolve(source, '../../golden/tekken')
+  mkdirSync(tekken)
+  for (const name of ['params.json', 'consolidated.safetensors']) copyFileSync(join(source, name), join(tekken, name))
+  copyFileSync(join(golden, 'small.json'), join(tekken, 'tekken.json'))
+  boraModel(build, ['convert', tekken, `${tekken}.gguf`, '--type', 'f16'])
+  const model = await llama.loadModel({ modelPath: `${tekken}.gguf`, gpuLayers: 0 })
+  const known = readFileSync(join(golden, 'small-encode.jsonl'), 'utf8').split('\n').filter(Boolean).map((line) => JSON.parse(line))
+    .filter(({ text }) => !/\p{M}/u.test(text))
+  const other = known.filter(({ text, ids }) => [...model.tokenize(text, false)].join() !== ids.join())
+  check(`tekken: the same tokens of ${known.length} texts`, other.length === 0 && known.length > 300,
+    other.map(({ text, ids }) => `${JSON.stringify(text)}: ${ids} and ${model.tokenize(text, false)}`).join('\n'))
   console.log(`bora and llama.cpp ${about.release} (${about.commit.slice(0, 9)}, ${about.backend()})`)
 } finally {
   rmSync(folder, { recursive: true, force: true })
