@@ -1,12 +1,14 @@
 // bora for measurements and comparisons: its tool, and a private daemon in a folder of its own.
 import { execFile, execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { elapsedMs, memoryOf, tokenIds } from './engine.mjs'
 
 const run = promisify(execFile)
+const tiny = resolve(dirname(fileURLToPath(import.meta.url)), '../../../models/bora-tiny/bora-tiny-q8_0.gguf')
 
 // What bora-model prints; environment is added to ours.
 export function boraModel(build, words, environment = {}) {
@@ -77,4 +79,25 @@ export async function boraStart(build, model, cpu, options) {
   } finally {
     await daemon.stop()
   }
+}
+
+const bench = (build, words, environment) => JSON.parse(boraModel(build, ['bench', ...words, '--json'], environment))
+
+// Tokens per second; weight_bytes: read per step, of each number of clients.
+export function boraSpeed(build, model, cpu, options) {
+  const { machine, engine, prefill, decode } = bench(build, [
+    model, '--prompt', options.prefill, '--steps', options.decode, '--batch', options.batch, '--context', '0', '--rounds', options.repeats,
+    '--threads', options.threads, ...pluginsOf(options).flatMap(([kind, name]) => ['--plugin', `${kind}=${name}`])
+  ], environmentOf(cpu))
+  const byBatch = (key) => Object.fromEntries(decode.map((entry) => [entry.batch, entry[key]]))
+  return {
+    instructions: machine.instructions, engine, prefill_tokens_s: prefill.tokens_per_second,
+    decode_tokens_s: byBatch('tokens_per_second'), weight_bytes: byBatch('weight_bytes')
+  }
+}
+
+// How fast as many threads read memory now, in GB/s: what bora-model bench finds while it measures a very small model.
+export function readProbe(build, { threads }) {
+  const { limits } = bench(build, [tiny, '--prompt', '1', '--steps', '1', '--batch', '1', '--context', '0', '--rounds', '3', '--threads', threads])
+  return { gb_s: limits.read_bytes_per_second / 1e9, cpu_share: limits.cpu_share }
 }

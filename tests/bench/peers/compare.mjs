@@ -59,7 +59,8 @@ async function intoPageCache(path) {
 async function beside(run) {
   const before = readProbe(build, options)
   const result = await run()
-  return { result, read_gb_s: [before, readProbe(build, options)].map(({ gb_s }) => gb_s) }
+  const probes = [before, readProbe(build, options)]
+  return { result, read_gb_s: probes.map(({ gb_s }) => gb_s), cpu_share: Math.min(...probes.map(({ cpu_share }) => cpu_share)) }
 }
 
 const say = (line) => process.stderr.write(`${line}\n`)
@@ -99,7 +100,8 @@ for (const model of models) {
     results.peer ??= rounds[0].peer.speed.result.engine
     results.sets.push({
       model: basename(model), cpu, flash, mmap, peer_backend: rounds[0].peer.speed.result.engine.backend,
-      bora_cpu: rounds[0].bora.speed.result.cpu, figures: figuresOf(rounds), rounds
+      bora_cpu: rounds[0].bora.speed.result.instructions, bora_engine: rounds[0].bora.speed.result.engine,
+      same_first_token: rounds.every(({ bora, peer }) => bora.start.result.token === peer.start.result.token), figures: figuresOf(rounds), rounds
     })
     writeFileSync(join(folder, 'results.json'), JSON.stringify(results, null, 1)) // what there is, should a later one fail
   }

@@ -3,7 +3,7 @@
 //   start    ms from loading the library to the first token after a prompt of prefill=8 tokens, and MiB then
 // Others: cpu=native|avx2, threads=2, flash=auto|on|off, context=4096 (a sequence's, of start), mmap=on|off
 import { decode, elapsedMs, forget, memoryOf, openEngine, tokenIds } from './engine.mjs'
-import { median } from './figures.mjs'
+import { mean, median } from './figures.mjs'
 
 const usage = 'usage: node llama.mjs speed|start FOLDER MODEL [NAME=VALUE...]'
 const [task, folder, model, ...settings] = process.argv.slice(2)
@@ -28,7 +28,7 @@ const loaded = await llama.loadModel({
 })
 const context = await loaded.createContext({
   // Speed needs room for what is run, of every sequence: they have an equal share of the cache.
-  contextSize: task === 'speed' ? Math.max(number('prefill'), number('decode') + 1) : number('context'),
+  contextSize: task === 'speed' ? Math.max(number('prefill'), number('decode')) : number('context'),
   sequences: nSequences, batchSize: Math.max(number('prefill'), nSequences, 512), threads: number('threads'),
   flashAttention: { auto: 'auto', on: true, off: false }[options.flash], ignoreMemorySafetyChecks: true
 })
@@ -43,15 +43,15 @@ async function prefillMs() {
   return elapsedMs(since)
 }
 
-// Steps of n sequences that each get a token more. The first step is not counted.
+// A step for each token that n sequences get.
 async function decodeMs(n) {
   const sequences = Array.from({ length: n }, (_, i) => i)
   for (const s of sequences) forget(context, s)
   const steps = []
-  for (let position = 0; position <= number('decode'); position++) {
+  for (let position = 0; position < number('decode'); position++) {
     const since = process.hrtime.bigint()
     await decode(context, sequences.map((s) => [s, position, [ids[(s * 31 + position) % ids.length]]]))
-    if (position) steps.push(elapsedMs(since))
+    steps.push(elapsedMs(since))
   }
   return steps
 }
@@ -76,7 +76,7 @@ if (task === 'start') {
     for (const n of batches) result.decode_ms[n].push(await decodeMs(n))
   }
   result.prefill_tokens_s = (1000 * prompt.length) / median(result.prefill_ms)
-  result.decode_tokens_s = Object.fromEntries(batches.map((n) => [n, (1000 * n) / median(result.decode_ms[n].flat())]))
+  result.decode_tokens_s = Object.fromEntries(batches.map((n) => [n, (1000 * n) / median(result.decode_ms[n].map(mean))]))
 }
 result.engine = { ...about, backend: about.backend() }
 console.log(JSON.stringify(result))

@@ -1,7 +1,7 @@
 // Tables and plots of what was measured. Writes beside its input, prints the table as Markdown.
 //   node report.mjs results.json    the comparison of compare.mjs: the table, and results.svg
-//   node report.mjs NAME.csv        a line per position and window, as bora-model bench writes it: the table of the last
-//                                   positions, and NAME.svg with time and cache over the position
+//   node report.mjs NAME.csv        what bora-model bench --csv printed, once or for several windows: the table of the first and
+//                                   the last position, and NAME.svg with time and cache of a sequence over the position
 import { readFileSync, writeFileSync } from 'node:fs'
 import { barPlot, linePlot } from './svg.mjs'
 
@@ -20,12 +20,15 @@ function comparison(results) {
   ]
   for (const set of results.sets) {
     lines.push('', `**${set.model}, ${set.cpu === 'avx2' ? 'AVX2 on both sides' : 'all that the processor has'}** ` +
-      `(bora: ${set.bora_cpu}; llama.cpp: ${set.peer_backend}, flash attention ${set.flash.value}, mmap ${set.mmap.value} at the start). ` +
-      `Median of ${set.rounds.length} rounds (lowest-highest); in brackets behind "read" GB/s that a plain loop read right before and after.`, '',
-    row(['', 'bora', 'read', 'llama.cpp', 'read', 'bora / llama.cpp']), row(['---', '--:', '--:', '--:', '--:', '--:']))
-    for (const { name, unit, better, bora, peer, ratio, read } of set.figures)
-      lines.push(row([`${name}, ${unit}${better === 'less' ? ' (less is better)' : ''}`, spread(bora), digits(read.bora.median), spread(peer),
-        digits(read.peer.median), spread(ratio)]))
+      `(bora: ${set.bora_cpu}; llama.cpp: the build for ${set.peer_backend}, flash attention ${set.flash.value}, mmap ${set.mmap.value} at the start). ` +
+      `bora: attention ${set.bora_engine.attention}, cache ${set.bora_engine.cache} (${set.bora_engine.kv_type}), experts ${set.bora_engine.expert}. ` +
+      `Both say ${set.same_first_token ? 'the same' : 'another'} first token.`, '',
+    row(['', 'bora', 'beside: read', 'llama.cpp', 'beside: read', 'bora / llama.cpp']), row(['---', '--:', '--:', '--:', '--:', '--:']))
+    for (const { name, unit, better, bora, peer, ratio, read, share } of set.figures) {
+      const beside = (engine) => digits(read[engine].median) + (share ? `; ${(100 * share[engine].median).toFixed(0)} %` : '')
+      lines.push(row([`${name}, ${unit}${better === 'less' ? ' (less is better)' : ''}`, spread(bora), beside('bora'), spread(peer),
+        beside('peer'), spread(ratio)]))
+    }
   }
   const speeds = results.sets[0].figures.filter(({ unit }) => unit === 'tokens/s')
   const panels = speeds.map(({ name, unit }) => ({
@@ -38,32 +41,30 @@ function comparison(results) {
   return { table: lines.join('\n') + '\n', plot: barPlot(panels, ['bora', `llama.cpp ${results.peer.release}`]) }
 }
 
-// Columns are known by their names: position, window, ms..., kv_bytes.
+// Several runs, one after the other, each with its heading. One sequence alone is plotted over the context it stands at.
 function windows(csv) {
-  const [head, ...rows] = csv.split('\n').map((line) => line.trim()).filter((line) => line && !line.startsWith('#')).map((line) => line.split(','))
-  const column = (pattern) => {
-    const at = head.findIndex((name) => pattern.test(name.trim()))
-    if (at < 0) throw new Error(`'${path}' has no column like ${pattern}`)
-    return at
-  }
-  const [position, window, ms, bytes] = [/^position/, /^window/, /^ms/, /^kv/i].map(column)
+  const lines = csv.split('\n').map((line) => line.trim()).filter(Boolean)
+  const [head] = lines
+  const columns = ['window', 'context', 'batch', 'step_seconds', 'sequence_bytes'].map((name) => head.split(',').indexOf(name))
+  if (columns.includes(-1)) throw new Error(`'${path}' does not begin as bora-model bench --csv does`)
   const curves = new Map()
-  for (const cells of rows) {
-    const numbers = [position, ms, bytes].map((i) => Number(cells[i]))
-    if (numbers.some(Number.isNaN)) throw new Error(`'${path}': not a number in '${cells.join(',')}'`)
-    const name = /^(0|none)$/.test(cells[window].trim()) ? 'no window' : `window ${cells[window].trim()}`
+  for (const line of lines.filter((other) => other !== head)) {
+    const [window, context, batch, seconds, bytes] = columns.map((i) => Number(line.split(',')[i]))
+    if (![window, context, batch, seconds, bytes].every(Number.isFinite)) throw new Error(`'${path}': no number in '${line}'`)
+    if (batch !== 1) continue
+    const name = window ? `window of ${window}` : 'no window'
     if (!curves.has(name)) curves.set(name, [])
-    curves.get(name).push(numbers)
+    curves.get(name).push([context, seconds * 1e3, bytes])
   }
-  if (curves.size === 0) throw new Error(`'${path}' has no rows`)
+  if (curves.size === 0) throw new Error(`'${path}' has no row of one sequence`)
   for (const points of curves.values()) points.sort((a, b) => a[0] - b[0])
   const of = (i, scale) => [...curves].map(([name, points]) => ({ name, points: points.map((point) => [point[0], point[i] * scale]) }))
-  const lines = [row(['', 'position', 'ms per token', 'KV cache MiB']), row(['---', '--:', '--:', '--:'])]
+  const table = [row(['', 'position', 'ms per token', 'KV cache MiB']), row(['---', '--:', '--:', '--:'])]
   for (const [name, points] of curves)
     for (const [at, time, size] of new Set([points[0], points.at(-1)]))
-      lines.push(row([name, at, digits(time), digits(size / 2 ** 20)]))
+      table.push(row([name, at, digits(time), digits(size / 2 ** 20)]))
   return {
-    table: lines.join('\n') + '\n',
+    table: table.join('\n') + '\n',
     plot: linePlot([{ title: 'Time', unit: 'ms per token', curves: of(1, 1) }, { title: 'KV cache', unit: 'MiB', curves: of(2, 2 ** -20) }], 'position')
   }
 }
