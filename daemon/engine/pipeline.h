@@ -10,6 +10,7 @@
 #include "base/cpu.h"
 #include "base/log.h"
 #include "engine/pages.h"
+#include "engine/profile.h"
 #include "model/model.h"
 #include "plugin/plugin.h"
 
@@ -79,6 +80,9 @@ void bora_pipeline_trace(bora_pipeline *pipeline, bora_trace_fn fn, void *arg); 
  * in use: every batch from then on). */
 bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *batch, const atomic_bool *cancel,
                                   float *logits, bora_error *err);
+
+/* Time spent in forward passes so far, all stages together. Any thread. */
+void bora_pipeline_profile(const bora_pipeline *pipeline, bora_profile *ret_profile);
 
 /* ---- pages ------------------------------------------------------------------------------------------ */
 

@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 struct bora_stage {
     const bora_model *model;
@@ -24,6 +25,7 @@ struct bora_stage {
     bora_cache *cache;
     bora_expert *expert;
     float *rope_freqs;        /* [head_dim / 2] */
+    float *rope_angles;       /* [max_tokens, 2, head_dim] of the rows being run */
     float *norms;             /* [n_layers, 2, dim] attention and feed-forward norms */
     float *final_norm;        /* [dim], last stage */
     float *norm;              /* [max_tokens, dim] */
@@ -37,6 +39,8 @@ struct bora_stage {
     bora_attention_seq *seqs; /* [max_tokens]: at most one part a row */
     bora_kv_span *spans;      /* [spans_capacity] of all parts */
     size_t spans_capacity;
+    uint64_t mark_ns;                           /* when the work that is being done began */
+    _Atomic uint64_t spent[BORA_PROFILE_COUNT]; /* relaxed: counts for whoever asks */
 };
 
 bora_cache *bora_stage_cache(const bora_stage *stage)
@@ -73,6 +77,7 @@ static bora_status make_buffers(bora_stage *stage, bora_error *err)
     size_t n = stage->options.pipeline->max_tokens;
     size_t q_dim = (size_t)hp->n_heads * hp->head_dim, kv_dim = (size_t)hp->n_kv_heads * hp->head_dim;
     stage->rope_freqs = rows_alloc(hp->head_dim, 1, sizeof(float));
+    stage->rope_angles = rows_alloc(n, 2 * (size_t)hp->head_dim, sizeof(float));
     stage->norms = rows_alloc((size_t)stage->options.n_layers * 2, hp->dim, sizeof(float));
     stage->final_norm = rows_alloc(1, hp->dim, sizeof(float));
     stage->norm = rows_alloc(n, hp->dim, sizeof(float));
@@ -88,9 +93,9 @@ static bora_status make_buffers(bora_stage *stage, bora_error *err)
     stage->seqs = rows_alloc(n, 1, sizeof(bora_attention_seq));
     stage->spans_capacity = BORA_CACHE_SPANS_MAX;
     stage->spans = rows_alloc(stage->spans_capacity, 1, sizeof(bora_kv_span));
-    if (!stage->rope_freqs || !stage->norms || !stage->final_norm || !stage->norm || !stage->q || !stage->heads ||
-        !stage->k || !stage->v || !stage->out || !stage->router_logits || !stage->experts || !stage->expert_weights ||
-        !stage->positions || !stage->seqs || !stage->spans)
+    if (!stage->rope_freqs || !stage->rope_angles || !stage->norms || !stage->final_norm || !stage->norm || !stage->q ||
+        !stage->heads || !stage->k || !stage->v || !stage->out || !stage->router_logits || !stage->experts ||
+        !stage->expert_weights || !stage->positions || !stage->seqs || !stage->spans)
         return bora_fail(err, BORA_E_NOMEM, "buffers for batches of %zu tokens", n);
 
     bora_rope_freqs(hp->rope_theta, hp->head_dim, stage->rope_freqs);
@@ -234,13 +239,46 @@ void bora_stage_free(bora_stage *stage)
         bora_plugin_host_free(stage->hosts[kind]);
     bora_kernels_free(stage->kernels);
     bora_pool_free(stage->pool);
-    void *const buffers[] = {stage->rope_freqs, stage->norms,         stage->final_norm, stage->norm,
-                             stage->q,          stage->heads,         stage->k,          stage->v,
-                             stage->out,        stage->router_logits, stage->experts,    stage->expert_weights,
-                             stage->positions,  stage->seqs,          stage->spans};
+    void *const buffers[] = {stage->rope_freqs,
+                             stage->rope_angles,
+                             stage->norms,
+                             stage->final_norm,
+                             stage->norm,
+                             stage->q,
+                             stage->heads,
+                             stage->k,
+                             stage->v,
+                             stage->out,
+                             stage->router_logits,
+                             stage->experts,
+                             stage->expert_weights,
+                             stage->positions,
+                             stage->seqs,
+                             stage->spans};
     for (size_t i = 0; i < BORA_ARRAY_SIZE(buffers); i++)
         bora_free(buffers[i]);
     bora_free(stage);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+/* The time since the last mark went into this kind of work. */
+static void mark(bora_stage *stage, uint32_t kind)
+{
+    uint64_t now = now_ns();
+    atomic_fetch_add_explicit(&stage->spent[kind], now - stage->mark_ns, memory_order_relaxed);
+    stage->mark_ns = now;
+}
+
+void bora_stage_profile_add(const bora_stage *stage, bora_profile *profile)
+{
+    for (uint32_t kind = 0; kind < BORA_PROFILE_COUNT; kind++)
+        profile->ns[kind] += atomic_load_explicit(&stage->spent[kind], memory_order_relaxed);
 }
 
 static void trace_rows(const bora_trace *trace, int layer, const char *name, const void *data, uint64_t n_rows,
@@ -324,23 +362,29 @@ static bora_status attention_block(bora_stage *stage, uint32_t l, const bora_sta
 
     bora_rmsnorm(n_tokens, hp->dim, hidden, stage->norms + (size_t)l * 2 * hp->dim, hp->norm_eps, stage->norm);
     trace_rows(trace, number, "attention_norm", stage->norm, n_tokens, hp->dim);
+    mark(stage, BORA_PROFILE_NORMS);
     bora_matmul(stage->kernels, &layer->wq, n_tokens, stage->norm, stage->q, q_dim);
     bora_matmul(stage->kernels, &layer->wk, n_tokens, stage->norm, stage->k, kv_dim);
     bora_matmul(stage->kernels, &layer->wv, n_tokens, stage->norm, stage->v, kv_dim);
     trace_rows(trace, number, "q_before_rope", stage->q, n_tokens, q_dim);
     trace_rows(trace, number, "k_before_rope", stage->k, n_tokens, kv_dim);
     trace_rows(trace, number, "v", stage->v, n_tokens, kv_dim);
-    bora_rope(n_tokens, hp->n_heads, hp->head_dim, stage->rope_freqs, stage->positions, stage->q);
-    bora_rope(n_tokens, hp->n_kv_heads, hp->head_dim, stage->rope_freqs, stage->positions, stage->k);
+    mark(stage, BORA_PROFILE_QKV);
+    bora_rope(n_tokens, hp->n_heads, hp->head_dim, stage->rope_angles, stage->q);
+    bora_rope(n_tokens, hp->n_kv_heads, hp->head_dim, stage->rope_angles, stage->k);
+    mark(stage, BORA_PROFILE_ROPE);
 
     bora_status st = gather_attention(stage, l, parts, n_parts, err);
+    mark(stage, BORA_PROFILE_APPEND);
     if (st == BORA_OK)
         st = stage->attention_ops->attend(stage->attention, n_parts, stage->seqs, err);
+    mark(stage, BORA_PROFILE_ATTENTION);
     if (st != BORA_OK)
         return st;
     trace_rows(trace, number, "heads", stage->heads, n_tokens, q_dim);
     bora_matmul(stage->kernels, &layer->wo, n_tokens, stage->heads, stage->out, hp->dim);
     trace_rows(trace, number, "attention", stage->out, n_tokens, hp->dim);
+    mark(stage, BORA_PROFILE_WO);
     add_rows(n_tokens * hp->dim, stage->out, hidden);
     trace_rows(trace, number, "after_attention", hidden, n_tokens, hp->dim);
     return BORA_OK;
@@ -356,6 +400,7 @@ static bora_status expert_block(bora_stage *stage, uint32_t l, size_t n_tokens, 
 
     bora_rmsnorm(n_tokens, hp->dim, hidden, stage->norms + ((size_t)l * 2 + 1) * hp->dim, hp->norm_eps, stage->norm);
     trace_rows(trace, number, "ffn_norm", stage->norm, n_tokens, hp->dim);
+    mark(stage, BORA_PROFILE_NORMS);
     if (layer->router.data) {
         bora_matmul(stage->kernels, &layer->router, n_tokens, stage->norm, stage->router_logits, hp->n_experts);
         bora_route(n_tokens, hp->n_experts, k, stage->router_logits, stage->experts, stage->expert_weights);
@@ -368,9 +413,11 @@ static bora_status expert_block(bora_stage *stage, uint32_t l, size_t n_tokens, 
             stage->expert_weights[i] = 1.0f;
         }
     }
+    mark(stage, BORA_PROFILE_ROUTER);
     bora_routing routing = {.experts = stage->experts, .weights = stage->expert_weights};
     bora_status st =
         stage->expert_ops->forward(stage->expert, l, (uint32_t)n_tokens, stage->norm, stage->out, &routing, err);
+    mark(stage, BORA_PROFILE_EXPERTS);
     if (st != BORA_OK)
         return st;
     add_rows(n_tokens * hp->dim, stage->out, hidden);
@@ -407,12 +454,16 @@ bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, const b
     for (uint32_t i = 0; i < n_parts; i++)
         for (uint32_t r = 0; r < parts[i].n; r++)
             stage->positions[n_tokens++] = parts[i].first + r;
+    stage->mark_ns = now_ns();
+    bora_rope_angles(n_tokens, hp->head_dim, stage->rope_freqs, stage->positions, stage->rope_angles);
+    mark(stage, BORA_PROFILE_ROPE);
 
     if (stage->options.is_first) {
         for (size_t i = 0; i < n_tokens; i++)
             bora_dequantize(stage->options.cpu, bora_model_embeddings(stage->model), (uint64_t)tokens[i], 1,
                             hidden + i * hp->dim);
         trace_rows(trace, -1, "embeddings", hidden, n_tokens, hp->dim);
+        mark(stage, BORA_PROFILE_EMBEDDINGS);
     }
     for (uint32_t l = 0; l < stage->options.n_layers; l++) {
         if (cancel && atomic_load_explicit(cancel, memory_order_relaxed))
@@ -425,5 +476,6 @@ bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, const b
     }
     if (stage->options.is_last)
         output_block(stage, parts, n_parts, trace, hidden, logits);
+    mark(stage, BORA_PROFILE_OUTPUT);
     return BORA_OK;
 }
