@@ -1,14 +1,17 @@
-// Tables and plots of what was measured. Writes beside its input, prints the table as Markdown.
-//   node report.mjs results.json    the comparison of compare.mjs: the table, and results.svg
-//   node report.mjs NAME.csv        what bora-model bench --csv printed, once or for several windows: the table of the first and
-//                                   the last position, and NAME.svg with time and cache of a sequence over the position
+// Tables and plots of what was measured: node report.mjs INPUT [DOCUMENT.md]
+//   results.json    what compare.mjs wrote: a table of each model and instruction set, bars of the speeds
+//   NAME.csv        what bora-model bench --csv printed, once or for several windows: the first and the last position, and
+//                   curves of a sequence's time and cache over the position
+// The table is printed, the plot written beside INPUT with the end .svg. With a document, the table goes into it between
+// <!-- NAME --> and <!-- /NAME -->, NAME being INPUT's without its end, and the plot beside the document.
 import { readFileSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { barPlot, linePlot } from './svg.mjs'
 
-const path = process.argv[2]
-if (!/\.(json|csv)$/.test(path ?? '')) throw new Error('usage: node report.mjs results.json|NAME.csv')
+const [path, document] = process.argv.slice(2)
+if (!/\.(json|csv)$/.test(path ?? '')) throw new Error('usage: node report.mjs results.json|NAME.csv [DOCUMENT.md]')
 
-const digits = (value) => value >= 1000 ? value.toFixed(0) : value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2)
+const digits = (value) => value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2)
 const spread = ({ median, min, max }) => `${digits(median)} (${digits(min)}-${digits(max)})`
 const row = (cells) => `| ${cells.join(' | ')} |`
 
@@ -71,5 +74,11 @@ function windows(csv) {
 
 const input = readFileSync(path, 'utf8')
 const { table, plot } = path.endsWith('.json') ? comparison(JSON.parse(input)) : windows(input)
-writeFileSync(path.replace(/\.(json|csv)$/, '.svg'), plot)
-process.stdout.write(table)
+const name = basename(path).replace(/\.(json|csv)$/, '')
+writeFileSync(join(dirname(document ?? path), `${name}.svg`), plot)
+if (document) {
+  const before = readFileSync(document, 'utf8'), begin = `<!-- ${name} -->\n`, end = `<!-- /${name} -->`
+  const from = before.indexOf(begin), to = before.indexOf(end, from)
+  if (from < 0 || to < 0) throw new Error(`'${document}' has no ${begin.trim()} and ${end}`)
+  writeFileSync(document, `${before.slice(0, from)}${begin}${table}\n![${name}](${name}.svg)\n${before.slice(to)}`)
+} else process.stdout.write(table)
