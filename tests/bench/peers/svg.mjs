@@ -42,7 +42,7 @@ const picture = (width, height, parts) =>
 // Groups of bars in panels side by side. panels: [{ title, unit, groups: [{ name, values: [{ median, min, max }] }] }]; names:
 // of a group's bars. A thin line spans min to max.
 export function barPlot(panels, names) {
-  const width = 260, height = 220, gap = 70, left = 60, top = 70
+  const width = 260, height = 220, gap = 70, left = 110, top = 70
   const parts = legend(left, 24, names)
   panels.forEach(({ title, unit, groups }, p) => {
     const x = left + p * (width + gap)
@@ -56,10 +56,11 @@ export function barPlot(panels, names) {
         parts.push(`<rect x="${at.toFixed(1)}" y="${atY(median).toFixed(1)}" width="${(bar - 2).toFixed(1)}" height="${(top + height - atY(median)).toFixed(1)}" fill="${COLOURS[v]}"/>`,
           line(middle, atY(min), middle, atY(max), '#333'))
       })
-      parts.push(text(x + (g + 0.5) * room, top + height + 18, name))
+      const middle = x + (g + 0.5) * room
+      parts.push(text(middle + 4, top + height + 16, name, 'end', ` transform="rotate(-30 ${middle.toFixed(1)} ${top + height + 12})"`))
     })
   })
-  return picture(left + panels.length * (width + gap), top + height + 40, parts)
+  return picture(left + panels.length * (width + gap), top + height + 110, parts)
 }
 
 // Curves in panels side by side. panels: [{ title, unit, curves: [{ name, points: [[x, y]] }] }], the same names in each.
