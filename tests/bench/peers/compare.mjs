@@ -2,7 +2,7 @@
 //   rounds=5 cpu=native,avx2 threads=N prefill=256 decode=16 batch=1,8 repeats=1 context=4096 plugins=KIND=NAME:KIND=NAME
 // FOLDER is where fetch.sh put llama.cpp; results.json is written there. Each round runs both engines, the one that was
 // first in a round is second in the next, and reads of memory are timed before and after every run. llama.cpp gets the
-// settings it does best with: flash attention on or off, and weights mapped or read, are tried once before the rounds.
+// settings it does best with: flash attention on or off, and weights mapped or read, are tried before the rounds.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createReadStream, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
@@ -36,9 +36,10 @@ function llama(task, model, settings) {
 const common = (cpu) => ({ cpu, threads: options.threads })
 const speedSettings = (cpu) => ({ ...common(cpu), prefill: options.prefill, decode: options.decode, batch: options.batch, repeats: options.repeats })
 
-// The value of a setting with which llama.cpp takes the least time, and the times of all.
+// The value of a setting with which llama.cpp takes the least time, and the times of all: the better of two each, by turns.
 function best(values, time) {
-  const tried = Object.fromEntries(values.map((value) => [value, time(value)]))
+  const tried = Object.fromEntries(values.map((value) => [value, Infinity]))
+  for (const value of [...values, ...values]) tried[value] = Math.min(tried[value], time(value))
   return { tried, value: values.reduce((a, b) => (tried[b] < tried[a] ? b : a)) }
 }
 
