@@ -31,6 +31,7 @@
  * second-level cache: what is on its way to the first holds one of its few buffers until it is there, which on Zen 4
  * costs up to half of the bandwidth. On Zen 5 4 to 8 KiB and both levels are alike. */
 #define STREAM_AHEAD 8192u
+#define STREAM_NEAR  2048u /* from the second level to the first, where that pays */
 
 /* Unrolled: arrays of accumulators become registers only if every index is a constant. */
 #define EACH(i, n)   _Pragma("GCC unroll 16") for (size_t i = 0; i < (n); i++)
@@ -64,7 +65,11 @@ AVX512_INLINE void tile_stream(const uint32_t kind, const size_t n_columns, cons
         return;
     }
     EACH(line, n_lines)
-    _mm_prefetch(ahead + line * 64, _MM_HINT_T1);
+    {
+        _mm_prefetch(ahead + line * 64, _MM_HINT_T1);
+        if (kind == KIND_q5_k) /* its fifth bits lie behind the quants: the second level does not see a stream */
+            _mm_prefetch(ahead + line * 64 - STREAM_AHEAD + STREAM_NEAR, _MM_HINT_T0);
+    }
 }
 
 AVX512_INLINE void tile_ask(const bora_avx512_tile *tile, tile_place *at)
