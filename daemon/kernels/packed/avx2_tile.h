@@ -87,6 +87,13 @@ INLINE __m256i in_order(__m256i value)
     return value;
 }
 
+/* The same address. What is loaded from it is loaded anew instead of being kept where there is no room for it. */
+INLINE const void *anew(const void *from)
+{
+    __asm__("" : "+r"(from));
+    return from;
+}
+
 /* What the panel has for the offset of a type, of one sub-block and column. */
 INLINE __m256i start_value(enum start start, const bora_panel *x, size_t sub, size_t column)
 {
@@ -171,7 +178,7 @@ INLINE void add_sub_block(const int n, const tile_shape shape, const bora_avx2_u
         dot_signed(n, n_vectors, shape, q, block, phase, first, xq, dot);
     } else if (shape.dot == SPLIT) {
         dot_unsigned(n, n_vectors, 8, 1, false, shape, q, block, phase, 0, xq, dot);
-        dot_unsigned(n, n_vectors, 8, 16, true, shape, q, block, phase, 8, xq, dot);
+        dot_unsigned(n, n_vectors, 8, 16, true, shape, q, block, phase, 8, anew(xq), dot);
     } else {
         dot_unsigned(n, n_vectors, n_vectors < (int)shape.dot ? n_vectors : (int)shape.dot, 1, false, shape, q, block,
                      phase, first, xq, dot);
@@ -226,6 +233,7 @@ INLINE void multiply_unit(const int n, const tile_shape shape, const bora_avx2_u
         EACH(phase, period)
         {
             const size_t block = base + (size_t)phase;
+            q = anew(q);
             EACH(line, shape.n_lines)
             _mm_prefetch((const char *)ahead + (block * (size_t)shape.n_lines + (size_t)line) * 64, _MM_HINT_T0);
             EACH(part, shape.n_sub / 8)
