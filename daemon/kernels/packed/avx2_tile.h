@@ -235,7 +235,7 @@ INLINE void multiply_unit(const int n, const tile_shape shape, const bora_avx2_u
             const size_t block = base + (size_t)phase;
             q = anew(q);
             EACH(line, shape.n_lines)
-            _mm_prefetch((const char *)ahead + (block * (size_t)shape.n_lines + (size_t)line) * 64, _MM_HINT_T0);
+            _mm_prefetch((const char *)ahead + (block * (size_t)shape.n_lines + (size_t)line) * 64, _MM_HINT_T1);
             EACH(part, shape.n_sub / 8)
             add_sub_block(n, shape, w, q, x, unit, column, block, phase, part, g);
         }
