@@ -7,7 +7,8 @@
 
 #define ALIGNMENT 64u
 
-/* Bytes of each part per unit and column, in the order in which they lie. */
+/* Bytes of each part per unit and column, in the order in which they lie: q first, so that a panel's memory begins
+ * there and a panel of n columns is, alone, the input of n rows. */
 enum { PART_Q, PART_SCALE, PART_SHIFT, PART_START8, PART_START128, PART_START32, PART_SUM32, PART_SUM16, N_PARTS };
 static const size_t part_sizes[N_PARTS] = {
     [PART_Q] = BORA_UNIT_COLS * sizeof(int8_t),           [PART_SCALE] = sizeof(float),
