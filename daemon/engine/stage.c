@@ -5,11 +5,19 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "engine/pipeline_private.h"
-#include "kernels/kernels.h"
+#include "kernels/products.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+
+/* A layer's own matrices; those of the experts are the plugin's. */
+typedef struct stage_layer {
+    bora_matrix *wq, *wk, *wv, *wo, *router; /* router: NULL when dense */
+} stage_layer;
+
+/* Rows up to which work that is not a matrix product is not worth sharing out. */
+#define FEW_ROWS 8u
 
 struct bora_stage {
     const bora_model *model;
@@ -17,6 +25,10 @@ struct bora_stage {
     bora_stage_options options;
     bora_pool *pool;
     bora_kernels *kernels;
+    bora_region *region;        /* packed weights */
+    stage_layer *layers;        /* [n_layers] */
+    bora_matrix *output;        /* last stage */
+    void *panels;               /* of the widest input: [max_tokens, max(dim, n_heads * head_dim)] */
     bora_plugin_host *hosts[5]; /* by kind */
     const bora_attention_ops *attention_ops;
     const bora_cache_ops *cache_ops;
@@ -91,11 +103,14 @@ static bora_status make_buffers(bora_stage *stage, bora_error *err)
     stage->expert_weights = rows_alloc(n, hp->n_experts_per_tok, sizeof(float));
     stage->positions = rows_alloc(n, 1, sizeof(uint64_t));
     stage->seqs = rows_alloc(n, 1, sizeof(bora_attention_seq));
+    size_t panels_size =
+        bora_input_size(stage->options.pipeline->max_tokens, (uint32_t)(q_dim > hp->dim ? q_dim : hp->dim));
+    stage->panels = bora_alloc_aligned(64, panels_size);
     stage->spans_capacity = BORA_CACHE_SPANS_MAX;
     stage->spans = rows_alloc(stage->spans_capacity, 1, sizeof(bora_kv_span));
     if (!stage->rope_freqs || !stage->rope_angles || !stage->norms || !stage->final_norm || !stage->norm || !stage->q ||
         !stage->heads || !stage->k || !stage->v || !stage->out || !stage->router_logits || !stage->experts ||
-        !stage->expert_weights || !stage->positions || !stage->seqs || !stage->spans)
+        !stage->expert_weights || !stage->positions || !stage->seqs || !stage->spans || !stage->panels)
         return bora_fail(err, BORA_E_NOMEM, "buffers for batches of %zu tokens", n);
 
     bora_rope_freqs(hp->rope_theta, hp->head_dim, stage->rope_freqs);
@@ -108,6 +123,47 @@ static bora_status make_buffers(bora_stage *stage, bora_error *err)
     if (stage->options.is_last)
         bora_dequantize(NULL, bora_model_norm(stage->model), 0, 1, stage->final_norm);
     return BORA_OK;
+}
+
+static bora_status make_layer(bora_stage *stage, const bora_layer_weights *weights, stage_layer *layer, bora_error *err)
+{
+    const struct {
+        const bora_tensor *tensor;
+        bora_matrix **matrix;
+    } all[] = {{&weights->wq, &layer->wq},
+               {&weights->wk, &layer->wk},
+               {&weights->wv, &layer->wv},
+               {&weights->wo, &layer->wo},
+               {&weights->router, &layer->router}};
+    bora_status st = BORA_OK;
+    for (size_t i = 0; st == BORA_OK && i < BORA_ARRAY_SIZE(all); i++)
+        if (all[i].tensor->data)
+            st = bora_matrix_new(stage->kernels, stage->region, all[i].tensor, all[i].matrix, err);
+    return st;
+}
+
+static void free_layer(stage_layer *layer)
+{
+    bora_matrix_free(layer->wq);
+    bora_matrix_free(layer->wk);
+    bora_matrix_free(layer->wv);
+    bora_matrix_free(layer->wo);
+    bora_matrix_free(layer->router);
+}
+
+/* In the order of the layers, and so of most files. */
+static bora_status make_matrices(bora_stage *stage, bora_error *err)
+{
+    stage->layers = bora_calloc(stage->options.n_layers, sizeof *stage->layers);
+    if (!stage->layers)
+        return bora_fail(err, BORA_E_NOMEM, "layers");
+    bora_kernels_set_packing(stage->kernels, !stage->options.pipeline->f32_products);
+    bora_status st = bora_region_new(&stage->region, err);
+    for (uint32_t l = 0; st == BORA_OK && l < stage->options.n_layers; l++)
+        st = make_layer(stage, bora_model_layer(stage->model, stage->options.first_layer + l), &stage->layers[l], err);
+    if (st == BORA_OK && stage->options.is_last)
+        st = bora_matrix_new(stage->kernels, stage->region, bora_model_output(stage->model), &stage->output, err);
+    return st;
 }
 
 static bora_status make_cache(bora_stage *stage, bora_error *err)
@@ -200,9 +256,11 @@ bora_status bora_stage_new(const bora_model *model, const bora_stage_options *op
         st = bora_kernels_new(options->cpu, stage->pool, max_cols, &stage->kernels, err);
     if (st == BORA_OK)
         st = make_buffers(stage, err);
+    if (st == BORA_OK)
+        st = make_matrices(stage, err);
     for (uint32_t kind = BORA_PLUGIN_ATTENTION; st == BORA_OK && kind <= BORA_PLUGIN_EXPERT; kind++)
-        st = bora_plugin_host_new(log, stage->pool, options->cpu, options->pipeline->plugin_options[kind],
-                                  &stage->hosts[kind], err);
+        st = bora_plugin_host_new(log, stage->pool, stage->kernels, options->cpu,
+                                  options->pipeline->plugin_options[kind], &stage->hosts[kind], err);
     if (st == BORA_OK && options->n_layers > 0) {
         st = make_cache(stage, err);
         if (st == BORA_OK)
@@ -237,6 +295,11 @@ void bora_stage_free(bora_stage *stage)
     INSTANCE_END(stage->cache_ops, stage->cache);
     for (size_t kind = 0; kind < BORA_ARRAY_SIZE(stage->hosts); kind++)
         bora_plugin_host_free(stage->hosts[kind]);
+    for (uint32_t l = 0; stage->layers && l < stage->options.n_layers; l++)
+        free_layer(&stage->layers[l]);
+    bora_free(stage->layers);
+    bora_matrix_free(stage->output);
+    bora_region_free(stage->region);
     bora_kernels_free(stage->kernels);
     bora_pool_free(stage->pool);
     void *const buffers[] = {stage->rope_freqs,
@@ -294,11 +357,64 @@ static void trace_rows(const bora_trace *trace, int layer, const char *name, con
     trace->fn(trace->arg, full, data, n_rows, n_cols);
 }
 
-static void add_rows(size_t n, const float *x, float *sum)
+/* ---- work by rows ------------------------------------------------------------------------------------------------ */
+
+/* What one call does to rows of the batch. */
+typedef struct rows_job {
+    const bora_stage *stage;
+    float *hidden;       /* [n_tokens, dim] */
+    const float *weight; /* [dim] of the norm */
+} rows_job;
+
+static void for_rows(bora_stage *stage, size_t n, bora_parallel_fn fn, rows_job *job)
 {
-    for (size_t i = 0; i < n; i++)
-        sum[i] += x[i];
+    job->stage = stage;
+    if (n <= FEW_ROWS)
+        fn(job, 0, (uint32_t)n, 0);
+    else
+        bora_pool_parallel_for(stage->pool, (uint32_t)n, fn, job);
 }
+
+static void norm_rows(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
+{
+    (void)worker;
+    const rows_job *job = arg;
+    size_t dim = job->stage->hparams->dim;
+    bora_rmsnorm(end - begin, dim, job->hidden + begin * dim, job->weight, job->stage->hparams->norm_eps,
+                 job->stage->norm + begin * dim);
+}
+
+/* stage->out onto the residual. */
+static void add_rows(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
+{
+    (void)worker;
+    const rows_job *job = arg;
+    size_t dim = job->stage->hparams->dim;
+    const float *x = job->stage->out;
+    for (size_t i = begin * dim; i < end * dim; i++)
+        job->hidden[i] += x[i];
+}
+
+static void rotate_rows(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
+{
+    (void)worker;
+    const rows_job *job = arg;
+    const bora_hparams *hp = job->stage->hparams;
+    const float *angles = job->stage->rope_angles + begin * 2 * (size_t)hp->head_dim;
+    size_t q_dim = (size_t)hp->n_heads * hp->head_dim, kv_dim = (size_t)hp->n_kv_heads * hp->head_dim;
+    bora_rope(end - begin, hp->n_heads, hp->head_dim, angles, job->stage->q + begin * q_dim);
+    bora_rope(end - begin, hp->n_kv_heads, hp->head_dim, angles, job->stage->k + begin * kv_dim);
+}
+
+/* Products with stage->norm (of n_cols columns), or with another x. */
+static void multiply(bora_stage *stage, size_t n_rows, size_t n_cols, const float *x, const bora_product *products,
+                     uint32_t n_products)
+{
+    bora_input input = {.x = x, .panels = stage->panels, .n_rows = (uint32_t)n_rows, .n_cols = (uint32_t)n_cols};
+    bora_products_run(stage->kernels, &input, products, n_products);
+}
+
+/* ---- layers ------------------------------------------------------------------------------------------------------ */
 
 static bora_status spans_reserve(bora_stage *stage, size_t n, bora_error *err)
 {
@@ -356,22 +472,23 @@ static bora_status attention_block(bora_stage *stage, uint32_t l, const bora_sta
                                    size_t n_tokens, const bora_trace *trace, float *hidden, bora_error *err)
 {
     const bora_hparams *hp = stage->hparams;
-    const bora_layer_weights *layer = bora_model_layer(stage->model, stage->options.first_layer + l);
+    const stage_layer *layer = &stage->layers[l];
     int number = (int)(stage->options.first_layer + l);
     size_t q_dim = (size_t)hp->n_heads * hp->head_dim, kv_dim = (size_t)hp->n_kv_heads * hp->head_dim;
 
-    bora_rmsnorm(n_tokens, hp->dim, hidden, stage->norms + (size_t)l * 2 * hp->dim, hp->norm_eps, stage->norm);
+    rows_job rows = {.hidden = hidden, .weight = stage->norms + (size_t)l * 2 * hp->dim};
+    for_rows(stage, n_tokens, norm_rows, &rows);
     trace_rows(trace, number, "attention_norm", stage->norm, n_tokens, hp->dim);
     mark(stage, BORA_PROFILE_NORMS);
-    bora_matmul(stage->kernels, &layer->wq, n_tokens, stage->norm, stage->q, q_dim);
-    bora_matmul(stage->kernels, &layer->wk, n_tokens, stage->norm, stage->k, kv_dim);
-    bora_matmul(stage->kernels, &layer->wv, n_tokens, stage->norm, stage->v, kv_dim);
+    const bora_product qkv[] = {{layer->wq, stage->q, q_dim},
+                                {layer->wk, stage->k, kv_dim},
+                                {layer->wv, stage->v, kv_dim}};
+    multiply(stage, n_tokens, hp->dim, stage->norm, qkv, BORA_ARRAY_SIZE(qkv));
     trace_rows(trace, number, "q_before_rope", stage->q, n_tokens, q_dim);
     trace_rows(trace, number, "k_before_rope", stage->k, n_tokens, kv_dim);
     trace_rows(trace, number, "v", stage->v, n_tokens, kv_dim);
     mark(stage, BORA_PROFILE_QKV);
-    bora_rope(n_tokens, hp->n_heads, hp->head_dim, stage->rope_angles, stage->q);
-    bora_rope(n_tokens, hp->n_kv_heads, hp->head_dim, stage->rope_angles, stage->k);
+    for_rows(stage, n_tokens, rotate_rows, &rows);
     mark(stage, BORA_PROFILE_ROPE);
 
     bora_status st = gather_attention(stage, l, parts, n_parts, err);
@@ -382,10 +499,10 @@ static bora_status attention_block(bora_stage *stage, uint32_t l, const bora_sta
     if (st != BORA_OK)
         return st;
     trace_rows(trace, number, "heads", stage->heads, n_tokens, q_dim);
-    bora_matmul(stage->kernels, &layer->wo, n_tokens, stage->heads, stage->out, hp->dim);
+    multiply(stage, n_tokens, q_dim, stage->heads, &(bora_product){layer->wo, stage->out, hp->dim}, 1);
     trace_rows(trace, number, "attention", stage->out, n_tokens, hp->dim);
     mark(stage, BORA_PROFILE_WO);
-    add_rows(n_tokens * hp->dim, stage->out, hidden);
+    for_rows(stage, n_tokens, add_rows, &rows);
     trace_rows(trace, number, "after_attention", hidden, n_tokens, hp->dim);
     return BORA_OK;
 }
@@ -394,15 +511,17 @@ static bora_status expert_block(bora_stage *stage, uint32_t l, size_t n_tokens, 
                                 bora_error *err)
 {
     const bora_hparams *hp = stage->hparams;
-    const bora_layer_weights *layer = bora_model_layer(stage->model, stage->options.first_layer + l);
+    const stage_layer *layer = &stage->layers[l];
     int number = (int)(stage->options.first_layer + l);
     uint32_t k = hp->n_experts_per_tok;
 
-    bora_rmsnorm(n_tokens, hp->dim, hidden, stage->norms + ((size_t)l * 2 + 1) * hp->dim, hp->norm_eps, stage->norm);
+    rows_job rows = {.hidden = hidden, .weight = stage->norms + ((size_t)l * 2 + 1) * hp->dim};
+    for_rows(stage, n_tokens, norm_rows, &rows);
     trace_rows(trace, number, "ffn_norm", stage->norm, n_tokens, hp->dim);
     mark(stage, BORA_PROFILE_NORMS);
-    if (layer->router.data) {
-        bora_matmul(stage->kernels, &layer->router, n_tokens, stage->norm, stage->router_logits, hp->n_experts);
+    if (layer->router) {
+        const bora_product router = {layer->router, stage->router_logits, hp->n_experts};
+        multiply(stage, n_tokens, hp->dim, stage->norm, &router, 1);
         bora_route(n_tokens, hp->n_experts, k, stage->router_logits, stage->experts, stage->expert_weights);
         trace_rows(trace, number, "gate_logits", stage->router_logits, n_tokens, hp->n_experts);
         trace_rows(trace, number, "experts", stage->experts, n_tokens, k);
@@ -420,7 +539,7 @@ static bora_status expert_block(bora_stage *stage, uint32_t l, size_t n_tokens, 
     mark(stage, BORA_PROFILE_EXPERTS);
     if (st != BORA_OK)
         return st;
-    add_rows(n_tokens * hp->dim, stage->out, hidden);
+    for_rows(stage, n_tokens, add_rows, &rows);
     trace_rows(trace, number, "out", hidden, n_tokens, hp->dim);
     return BORA_OK;
 }
@@ -441,7 +560,7 @@ static void output_block(bora_stage *stage, const bora_stage_part *parts, uint32
         return;
     bora_rmsnorm(n, hp->dim, stage->out, stage->final_norm, hp->norm_eps, stage->norm);
     trace_rows(trace, -1, "norm", stage->norm, n, hp->dim);
-    bora_matmul(stage->kernels, bora_model_output(stage->model), n, stage->norm, logits, hp->vocab_size);
+    multiply(stage, n, hp->dim, stage->norm, &(bora_product){stage->output, logits, hp->vocab_size}, 1);
     trace_rows(trace, -1, "logits", logits, n, hp->vocab_size);
 }
 

