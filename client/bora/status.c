@@ -26,6 +26,12 @@ static void add_facts(bora_table *table, const bora_client_value *value)
     bora_table_add(table, "daemon");
     bora_table_addf(table, "borad %.*s, process %lu, %.*s", (int)version_size, version,
                     (unsigned long)number(value, "pid"), (int)state_size, state);
+    if (bora_client_value_get(value, "n_load_bytes")) {
+        const uint64_t n_done = number(value, "n_loaded_bytes"), n_all = number(value, "n_load_bytes");
+        bora_table_add(table, "loading");
+        bora_table_addf(table, "%.0f %%, %s of %s", n_all > 0 ? (double)n_done / (double)n_all * 100 : 0,
+                        bora_show_bytes(n_done).text, bora_show_bytes(n_all).text);
+    }
     bora_table_add(table, "up");
     bora_table_add(table, bora_show_duration(number(value, "uptime_ms")).text);
     bora_table_add(table, "model");
