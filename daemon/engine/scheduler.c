@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "base/size.h"
+#include "engine/rate.h"
 #include "engine/task.h"
 
 #include <pthread.h>
@@ -65,6 +66,7 @@ struct bora_scheduler {
 
     pthread_mutex_t stats_lock;
     bora_scheduler_stats stats; /* protected by stats_lock */
+    bora_rate rate;             /* protected by stats_lock */
 };
 
 /* ---- bookkeeping -------------------------------------------------------------------------------------- */
@@ -357,8 +359,19 @@ static void take_parts(bora_scheduler *scheduler, uint32_t first, uint32_t n, bo
     }
 }
 
+static void add_to_rate(bora_scheduler *scheduler, uint64_t from_ns, const bora_scheduler_stats *before)
+{
+    const bora_scheduler_stats *now = &scheduler->counts;
+    (void)pthread_mutex_lock(&scheduler->stats_lock);
+    bora_rate_add(&scheduler->rate, from_ns, bora_task_now_ns(), now->n_prompt_tokens - before->n_prompt_tokens,
+                  now->n_generated_tokens - before->n_generated_tokens);
+    (void)pthread_mutex_unlock(&scheduler->stats_lock);
+}
+
 static void step(bora_scheduler *scheduler)
 {
+    const uint64_t begun_ns = bora_task_now_ns();
+    const bora_scheduler_stats before = scheduler->counts;
     uint32_t n_parts = build_step(scheduler);
     bora_error err = {{0}};
     bora_status st = run_parts(scheduler, 0, n_parts, scheduler->rows, &err);
@@ -379,6 +392,7 @@ static void step(bora_scheduler *scheduler)
         }
     }
     rotate(scheduler);
+    add_to_rate(scheduler, begun_ns, &before);
     update_stats(scheduler);
 }
 
@@ -567,6 +581,7 @@ void bora_scheduler_stats_get(bora_scheduler *scheduler, bora_scheduler_stats *r
 {
     (void)pthread_mutex_lock(&scheduler->stats_lock);
     *ret_stats = scheduler->stats;
+    bora_rate_get(&scheduler->rate, bora_task_now_ns(), &ret_stats->prompt_rate, &ret_stats->generated_rate);
     (void)pthread_mutex_unlock(&scheduler->stats_lock);
     if (ret_stats->is_loading)
         bora_loader_progress(scheduler->options.loader, &ret_stats->n_loaded, &ret_stats->n_to_load);

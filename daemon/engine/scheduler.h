@@ -132,6 +132,7 @@ typedef struct bora_scheduler_stats {
     uint32_t n_running, n_waiting;
     uint64_t n_steps, n_prompt_tokens, n_generated_tokens; /* since start */
     uint64_t kv_bytes;                                     /* of all sequences, after the last step */
+    double prompt_rate, generated_rate;                    /* tokens per second over the last seconds: bora_rate_get */
 } bora_scheduler_stats;
 /* Any thread; never waits for a step. */
 void bora_scheduler_stats_get(bora_scheduler *scheduler, bora_scheduler_stats *ret_stats);

@@ -47,6 +47,8 @@ bora_status bora_verb_status(bora_request *request, bora_error *err)
     bora_pack_uint(&pack, "n_prompt_tokens", stats.n_prompt_tokens);
     bora_pack_uint(&pack, "n_generated_tokens", stats.n_generated_tokens);
     bora_pack_uint(&pack, "n_steps", stats.n_steps);
+    bora_pack_float(&pack, "prompt_tokens_per_second", stats.prompt_rate);
+    bora_pack_float(&pack, "generated_tokens_per_second", stats.generated_rate);
     bora_pack_uint(&pack, "n_threads", options->n_threads);
     bora_pack_uint(&pack, "n_stages", options->n_stages);
     bora_pack_string(&pack, "kv_dtype", options->kv_dtype == BORA_DTYPE_F16 ? "f16" : "f32");
