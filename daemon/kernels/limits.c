@@ -21,7 +21,7 @@
 
 typedef double (*int8_fn)(double until);
 
-/* What one thread did; a cache line of its own. */
+/* One thread's part; a cache line of its own. */
 typedef struct share {
     double cpu_seconds;
     double rate; /* multiply-adds per second */
@@ -228,24 +228,29 @@ static int8_fn int8_of(const bora_cpu *cpu)
 
 /* ---- with all threads ------------------------------------------------------------------------------- */
 
+/* An item is a thread's part; where a thread is late, another one does its item. */
 static void read_share(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
 {
     const bora_limits *limits = arg;
-    size_t n_lines = limits->size / LINE;
-    size_t from = n_lines * begin / limits->n_threads, to = n_lines * end / limits->n_threads;
-    double start = clock_seconds(CLOCK_THREAD_CPUTIME_ID);
-    limits->shares[worker].fold = bora_limits_fold(limits->cpu, limits->bytes + from * LINE, (to - from) * LINE);
-    limits->shares[worker].cpu_seconds = clock_seconds(CLOCK_THREAD_CPUTIME_ID) - start;
+    const size_t n_lines = limits->size / LINE;
+    (void)worker;
+    for (uint32_t item = begin; item < end; item++) {
+        size_t from = n_lines * item / limits->n_threads, to = n_lines * (item + 1) / limits->n_threads;
+        double start = clock_seconds(CLOCK_THREAD_CPUTIME_ID);
+        limits->shares[item].fold = bora_limits_fold(limits->cpu, limits->bytes + from * LINE, (to - from) * LINE);
+        limits->shares[item].cpu_seconds = clock_seconds(CLOCK_THREAD_CPUTIME_ID) - start;
+    }
 }
 
 static void int8_share(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
 {
     const bora_limits *limits = arg;
-    (void)begin;
-    (void)end; /* one item a thread */
-    double start = clock_seconds(CLOCK_THREAD_CPUTIME_ID);
-    limits->shares[worker].rate = int8_of(limits->cpu)(now() + INT8_SECONDS);
-    limits->shares[worker].cpu_seconds = clock_seconds(CLOCK_THREAD_CPUTIME_ID) - start;
+    (void)worker;
+    for (uint32_t item = begin; item < end; item++) {
+        double start = clock_seconds(CLOCK_THREAD_CPUTIME_ID);
+        limits->shares[item].rate = int8_of(limits->cpu)(now() + INT8_SECONDS);
+        limits->shares[item].cpu_seconds = clock_seconds(CLOCK_THREAD_CPUTIME_ID) - start;
+    }
 }
 
 /* Runs fn on every thread and gives the time and the share of it that they had a processor. */

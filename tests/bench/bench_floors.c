@@ -115,19 +115,21 @@ static double limit_of(bench *b, bora_limit (*probe)(bora_limits *), uint32_t n_
     return last;
 }
 
+/* An item is a thread's part of every matrix. */
 static void multiply(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
 {
     const pass *p = arg;
-    double start = clock_seconds(CLOCK_THREAD_CPUTIME_ID);
-    (void)end; /* one item a thread */
-    for (size_t i = p->first; i < p->end; i++) {
-        const bora_matrix *matrix = p->cycle->matrices[i];
-        uint32_t n = bora_matrix_n_strips(matrix), n_threads = p->bench->n_threads;
-        uint32_t from = n * begin / n_threads, to = n * (begin + 1) / n_threads;
-        bora_matrix_multiply(p->bench->kernels, matrix, &p->inputs[bora_matrix_n_cols(matrix) != DIM], from, to, worker,
-                             p->bench->y + (size_t)from * BORA_STRIP_ROWS, DIM);
+    const uint32_t n_threads = p->bench->n_threads;
+    for (uint32_t item = begin; item < end; item++) {
+        double start = clock_seconds(CLOCK_THREAD_CPUTIME_ID);
+        for (size_t i = p->first; i < p->end; i++) {
+            const bora_matrix *matrix = p->cycle->matrices[i];
+            uint32_t n = bora_matrix_n_strips(matrix), from = n * item / n_threads, to = n * (item + 1) / n_threads;
+            bora_matrix_multiply(p->bench->kernels, matrix, &p->inputs[bora_matrix_n_cols(matrix) != DIM], from, to,
+                                 worker, p->bench->y + (size_t)from * BORA_STRIP_ROWS, DIM);
+        }
+        p->cpu_seconds[item] = clock_seconds(CLOCK_THREAD_CPUTIME_ID) - start;
     }
-    p->cpu_seconds[worker] = clock_seconds(CLOCK_THREAD_CPUTIME_ID) - start;
 }
 
 /* Seconds of one pass. */
