@@ -32,6 +32,9 @@ function comparison(results) {
       lines.push(row([`${name}, ${unit}${better === 'less' ? ' (less is better)' : ''}`, spread(bora), beside('bora'), spread(peer),
         beside('peer'), spread(ratio)]))
     }
+    const shares = set.rounds.flatMap((round) => Object.values(round).flatMap((tasks) => Object.values(tasks).map(({ cpu_share }) => cpu_share)))
+    if (Math.min(...shares) < 0.9)
+      lines.push('', `Others used the processors meanwhile (a probe had only ${(100 * Math.min(...shares)).toFixed(0)} % of its time): these are no figures of the machine.`)
   }
   const speeds = results.sets[0].figures.filter(({ unit }) => unit === 'tokens/s')
   const panels = speeds.map(({ name, unit }) => ({
