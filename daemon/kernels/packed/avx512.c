@@ -155,11 +155,11 @@ static void multiply_many(const bora_strips *w, const bora_input *x, float *y, s
         const uint8_t *strip = w->units + s * strip_size;
         const uint32_t left = w->n_strips - s;
         const job j = {w, x, y + 16 * (size_t)s, y_stride, left < 2 ? 1 : 2, unpacked};
-        /* The strips after these two, as far as there are any. */
-        const uint8_t *next = strip + 2 * strip_size;
-        const size_t next_size = left > 2 ? strip_size : 0, next_stride = left > 3 ? strip_size : 0;
+        /* The strips after these two. Behind the last ones most likely lie those of this thread's next call; asking for
+         * what is not there does no harm. */
+        const uint8_t *next = strip + j.n_strips * strip_size;
         if (!unpacked) {
-            ahead a = ahead_of(next, next_size, next_stride, n_panels * w->n_units * BORA_UNIT_BLOCKS);
+            ahead a = ahead_of(next, strip_size, strip_size, n_panels * w->n_units * BORA_UNIT_BLOCKS);
             multiply_panels(&j, strip, strip_size, 0, w->n_units, &a);
             continue;
         }
@@ -172,7 +172,7 @@ static void multiply_many(const bora_strips *w, const bora_input *x, float *y, s
             const size_t first_size = (w->n_units < CHUNK_UNITS ? w->n_units : CHUNK_UNITS) * unit_size;
             ahead a =
                 rest ? ahead_of(strip + end * unit_size, n_next * unit_size, (j.n_strips - 1) * strip_size, n_blocks)
-                     : ahead_of(next, next_size ? first_size : 0, next_stride, n_blocks);
+                     : ahead_of(next, first_size, strip_size, n_blocks);
             multiply_panels(&j, scratch->q[0], CHUNK_UNITS * sizeof *scratch, begin, end, &a);
         }
     }
