@@ -225,7 +225,10 @@ static bora_status make_expert(bora_stage *stage, bora_error *err)
     for (uint32_t l = 0; st == BORA_OK && l < stage->options.n_layers; l++) {
         const bora_layer_weights *layer = bora_model_layer(stage->model, stage->options.first_layer + l);
         bora_expert_weights weights = {.w1 = layer->w1, .w2 = layer->w2, .w3 = layer->w3};
-        st = stage->expert_ops->prepare(stage->expert, l, &weights, err);
+        if (bora_pipeline_is_cancelled(stage->options.pipeline))
+            st = bora_fail(err, BORA_E_CANCELLED, "cancelled");
+        else
+            st = stage->expert_ops->prepare(stage->expert, l, &weights, err);
     }
     return bora_plugin_created(stage->options.libraries[BORA_PLUGIN_EXPERT], stage->hosts[BORA_PLUGIN_EXPERT], st, err);
 }
@@ -259,8 +262,8 @@ bora_status bora_stage_new(const bora_model *model, const bora_stage_options *op
     if (st == BORA_OK)
         st = make_matrices(stage, err);
     for (uint32_t kind = BORA_PLUGIN_ATTENTION; st == BORA_OK && kind <= BORA_PLUGIN_EXPERT; kind++)
-        st = bora_plugin_host_new(log, stage->pool, options->cpu, options->pipeline->plugin_options[kind],
-                                  &stage->hosts[kind], err);
+        st = bora_plugin_host_new(log, stage->pool, stage->kernels, options->cpu,
+                                  options->pipeline->plugin_options[kind], &stage->hosts[kind], err);
     if (st == BORA_OK && options->n_layers > 0) {
         st = make_cache(stage, err);
         if (st == BORA_OK)

@@ -18,6 +18,7 @@ typedef struct bora_kernels bora_kernels;
 bora_status bora_kernels_new(const bora_cpu *cpu, bora_pool *pool, size_t max_cols, bora_kernels **ret_kernels,
                              bora_error *err);
 void bora_kernels_free(bora_kernels *kernels); /* NULL is a no-op */
+size_t bora_kernels_max_cols(const bora_kernels *kernels);
 
 /* y[n, w->n_rows] = x[n, w->n_cols] w^T. y does not overlap x. Rows of y are y_stride floats apart (>= w->n_rows). */
 void bora_matmul(bora_kernels *kernels, const bora_tensor *w, size_t n, const float *x, float *y, size_t y_stride);

@@ -282,3 +282,8 @@ void bora_kernels_free(bora_kernels *kernels)
     bora_free(kernels->memory);
     bora_free(kernels);
 }
+
+size_t bora_kernels_max_cols(const bora_kernels *kernels)
+{
+    return kernels->max_cols;
+}

@@ -3,6 +3,10 @@
 
 const bora_packed_path *bora_packed_choose(const bora_cpu *cpu)
 {
+#if defined(__x86_64__)
+    if (cpu->avx512_vnni)
+        return &bora_packed_avx512;
+#endif
     (void)cpu;
     return &bora_packed_plain;
 }

@@ -18,9 +18,12 @@
 #define CLONES
 #endif
 
-#define INLINE  static inline __attribute__((always_inline)) /* into each clone */
+#define INLINE        static inline __attribute__((always_inline)) /* into each clone */
 
-#define N_LANES 16u
+#define Q8_0_ELEMENTS 32u /* of a block */
+#define Q8_0_SIZE     34u
+
+#define N_LANES       16u
 typedef float lanes __attribute__((vector_size(N_LANES * sizeof(float))));        /* 16 sums side by side */
 typedef uint32_t lanes_u32 __attribute__((vector_size(N_LANES * sizeof(float)))); /* the same, as bits */
 
@@ -65,12 +68,29 @@ INLINE void load_f16(const uint16_t *from, size_t n, lanes *ret)
     *ret = (lanes)((lanes_u32)value | special | sign);
 }
 
+/* N_LANES elements of a block of q8_0. */
+INLINE void load_q8_0(const uint8_t *block, size_t at, lanes *ret)
+{
+    uint16_t half;
+    lanes scale;
+    int8_t q[N_LANES];
+    memcpy(&half, block, sizeof half);
+    load_f16(&half, 1, &scale);
+    memcpy(q, block + sizeof half + at, sizeof q);
+    lanes values = {0};
+    for (size_t i = 0; i < N_LANES; i++)
+        values[i] = q[i];
+    *ret = values * scale[0];
+}
+
 INLINE void load(const void *from, uint32_t dtype, size_t at, size_t n, lanes *ret)
 {
     if (dtype == BORA_DTYPE_F32)
         load_f32((const float *)from + at, n, ret);
-    else
+    else if (dtype == BORA_DTYPE_F16)
         load_f16((const uint16_t *)from + at, n, ret);
+    else /* heads are whole blocks, so n is N_LANES */
+        load_q8_0((const uint8_t *)from + at / Q8_0_ELEMENTS * Q8_0_SIZE, at % Q8_0_ELEMENTS, ret);
 }
 
 /* The lanes' sum, always in this order. */
@@ -111,9 +131,10 @@ CLONES static void score_keys(const bora_attention *attention, const bora_attent
         uint64_t end = keys.to < span->first + span->n ? keys.to : span->first + span->n;
         for (uint64_t p = begin; p < end; p++) {
             size_t at = (size_t)((p - span->first) * span->position_stride + kv_head * span->head_stride);
-            float score = span->dtype == BORA_DTYPE_F32
-                              ? dot(q, span->k, BORA_DTYPE_F32, at, attention->shape.head_dim)
-                              : dot(q, span->k, BORA_DTYPE_F16, at, attention->shape.head_dim);
+            const uint32_t head_dim = attention->shape.head_dim;
+            float score = span->dtype == BORA_DTYPE_F32   ? dot(q, span->k, BORA_DTYPE_F32, at, head_dim)
+                          : span->dtype == BORA_DTYPE_F16 ? dot(q, span->k, BORA_DTYPE_F16, at, head_dim)
+                                                          : dot(q, span->k, BORA_DTYPE_Q8_0, at, head_dim);
             scores[p - keys.from] = score * attention->scale;
         }
     }
@@ -269,8 +290,12 @@ static bora_status reference_create(const bora_host *host, const bora_attention_
     if (shape->n_heads == 0 || shape->n_kv_heads == 0 || shape->n_heads % shape->n_kv_heads || shape->head_dim == 0)
         return bora_fail(err, BORA_E_INVAL, "attention: %u heads of %u on %u key heads", shape->n_heads,
                          shape->head_dim, shape->n_kv_heads);
-    if (shape->kv_dtype != BORA_DTYPE_F32 && shape->kv_dtype != BORA_DTYPE_F16)
-        return bora_fail(err, BORA_E_UNSUPPORTED, "attention: element type %u is neither f32 nor f16", shape->kv_dtype);
+    if (shape->kv_dtype != BORA_DTYPE_F32 && shape->kv_dtype != BORA_DTYPE_F16 && shape->kv_dtype != BORA_DTYPE_Q8_0)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "attention: element type %u is none of f32, f16, q8_0",
+                         shape->kv_dtype);
+    if (shape->kv_dtype == BORA_DTYPE_Q8_0 && shape->head_dim % Q8_0_ELEMENTS)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "attention: heads of %u are not whole blocks of q8_0, %u elements",
+                         shape->head_dim, Q8_0_ELEMENTS);
     uint32_t n_items;
     if (__builtin_mul_overflow(shape->max_tokens, shape->n_heads, &n_items))
         return bora_fail(err, BORA_E_LIMIT, "attention: %u rows of %u heads", shape->max_tokens, shape->n_heads);
@@ -293,7 +318,7 @@ static void reference_destroy(bora_attention *attention)
 
 static const bora_attention_ops reference_ops = {
     .struct_size = sizeof(bora_attention_ops),
-    .dtypes = BORA_DTYPE_BIT(BORA_DTYPE_F32) | BORA_DTYPE_BIT(BORA_DTYPE_F16),
+    .dtypes = BORA_DTYPE_BIT(BORA_DTYPE_F32) | BORA_DTYPE_BIT(BORA_DTYPE_F16) | BORA_DTYPE_BIT(BORA_DTYPE_Q8_0),
     .create = reference_create,
     .destroy = reference_destroy,
     .attend = reference_attend,

@@ -1,12 +1,13 @@
 /* cache-ring: the rolling buffer of Mistral 7B (section 2). Each layer of a sequence has one array of slots for keys
- * and one for values, [slot][kv_head][head_dim]; position p lies in slot p mod capacity.
+ * and one for values, [kv_head][slot][head_dim]; position p lies in slot p mod capacity. Attention reads one head after
+ * the other: so what it reads at a time is one run of memory.
  *
  *   append:  f32 rows -> element type -> slots          spans:  slots, as they lie, in at most two runs
  *
  * A layer with a window stops growing at window + slack slots, one without at max_positions. Until then reserve
  * doubles: a short conversation does not pay for a long window. A layer whose slots are fewer than its limit has never
  * wrapped, because reserve keeps them at least as many as positions; so growing is a plain copy. */
-#include <bora/plugin.h>
+#include "elements.h"
 
 #include <stdbool.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 #define FIRST_SLOTS 64u /* the smallest step of growth */
 
 typedef struct ring_layer {
-    unsigned char *k, *v; /* [capacity, n_kv_heads, head_dim] in the cache's element type */
+    unsigned char *k, *v; /* [n_kv_heads, capacity, head_dim] in the cache's element type */
     uint64_t capacity;    /* slots; 0 until the first reserve */
     uint64_t first;       /* nothing before this position was ever stored */
     uint64_t end;         /* positions first .. end-1 are held, as far as they are not overwritten */
@@ -29,48 +30,12 @@ struct bora_cache_seq {
 
 struct bora_cache {
     const bora_host *host;
-    uint32_t n_layers, slack, dtype, head_dim;
+    uint32_t n_layers, slack, dtype, n_kv_heads, head_dim;
     uint64_t max_positions;
-    size_t row_size;    /* elements of one position: n_kv_heads * head_dim */
-    size_t slot_size;   /* bytes of them */
+    size_t head_size;   /* bytes of one head of one position */
+    size_t slot_size;   /* of all heads of one position */
     uint32_t windows[]; /* [n_layers]; 0: none */
 };
-
-/* IEEE half, rounded to nearest even (which is how the processor adds). */
-static uint16_t f32_to_f16(float value)
-{
-    const uint32_t f32_infinity = 0x7f800000u, f16_overflow = 0x47800000u /* 2^16 */,
-                   f16_normal = 0x38800000u /* 2^-14 */;
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
-    if (magnitude > f32_infinity) /* NaN keeps what fits of its payload and becomes quiet */
-        return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
-    if (magnitude >= f16_overflow)
-        return (uint16_t)(sign | 0x7c00u);
-    if (magnitude < f16_normal) {
-        /* Around 0.5 a float's last place is 2^-24, that of a subnormal half: adding 0.5 rounds to it. */
-        float small;
-        memcpy(&small, &magnitude, sizeof small);
-        small += 0.5f;
-        memcpy(&magnitude, &small, sizeof magnitude);
-        return (uint16_t)(sign | (magnitude - 0x3f000000u));
-    }
-    /* Half of the last place that stays, less one unless that place is odd: a carry may run up to infinity. */
-    magnitude += 0xfffu + (magnitude >> 13 & 1u);
-    return (uint16_t)(sign | ((magnitude >> 13) - (112u << 10)));
-}
-
-static void store(const bora_cache *cache, unsigned char *slots, const float *from, size_t n)
-{
-    if (cache->dtype == BORA_DTYPE_F32) {
-        memcpy(slots, from, n * sizeof *from);
-        return;
-    }
-    uint16_t *to = (uint16_t *)(void *)slots; /* slots begin at multiples of 2 bytes: alloc aligns to 64 */
-    for (size_t i = 0; i < n; i++)
-        to[i] = f32_to_f16(from[i]);
-}
 
 /* The most slots a layer ever has. */
 static uint64_t layer_limit(const bora_cache *cache, uint32_t layer)
@@ -93,9 +58,21 @@ static uint64_t run_length(const ring_layer *layer, uint64_t first, uint64_t n)
     return n < to_edge ? n : to_edge;
 }
 
-static size_t slot_offset(const bora_cache *cache, const ring_layer *layer, uint64_t position)
+/* Where a head of a position lies, in bytes from k or v. */
+static size_t slot_offset(const bora_cache *cache, const ring_layer *layer, uint32_t head, uint64_t position)
 {
-    return (size_t)(position % layer->capacity) * cache->slot_size; /* inside an allocated array: no overflow */
+    /* inside an allocated array: no overflow */
+    return (size_t)(head * layer->capacity + position % layer->capacity) * cache->head_size;
+}
+
+/* The first n_slots slots of every head. */
+static void copy_slots(const bora_cache *cache, const ring_layer *from, const ring_layer *to, uint64_t n_slots)
+{
+    for (uint32_t head = 0; head < cache->n_kv_heads && n_slots; head++) {
+        const size_t source = slot_offset(cache, from, head, 0), target = slot_offset(cache, to, head, 0);
+        memcpy(to->k + target, from->k + source, (size_t)n_slots * cache->head_size);
+        memcpy(to->v + target, from->v + source, (size_t)n_slots * cache->head_size);
+    }
 }
 
 static void free_layers(const bora_cache *cache, ring_layer *layers)
@@ -135,12 +112,14 @@ static bora_status ring_create(const bora_host *host, const bora_cache_shape *sh
     if (shape->n_layers == 0 || shape->n_kv_heads == 0 || shape->head_dim == 0 || shape->max_positions == 0 ||
         shape->slack == 0)
         return bora_fail(err, BORA_E_INVAL, "ring: layers, heads, head size, slack and positions must be at least 1");
-    if (shape->dtype != BORA_DTYPE_F32 && shape->dtype != BORA_DTYPE_F16)
-        return bora_fail(err, BORA_E_UNSUPPORTED, "ring: element type %u is neither f32 nor f16", shape->dtype);
-    size_t element_size = shape->dtype == BORA_DTYPE_F32 ? 4 : 2;
-    size_t row_size, slot_size, size, layers_size;
-    if (__builtin_mul_overflow((size_t)shape->n_kv_heads, (size_t)shape->head_dim, &row_size) ||
-        __builtin_mul_overflow(row_size, element_size, &slot_size) ||
+    if (shape->dtype != BORA_DTYPE_F32 && shape->dtype != BORA_DTYPE_F16 && shape->dtype != BORA_DTYPE_Q8_0)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "ring: element type %u is none of f32, f16, q8_0", shape->dtype);
+    const size_t head_size = bora_ring_elements_size(shape->dtype, shape->head_dim);
+    if (head_size == 0)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "ring: heads of %u are not whole blocks of q8_0, 32 elements",
+                         shape->head_dim);
+    size_t slot_size, size, layers_size;
+    if (__builtin_mul_overflow(head_size, (size_t)shape->n_kv_heads, &slot_size) ||
         __builtin_mul_overflow((size_t)shape->n_layers, sizeof(uint32_t), &size) ||
         __builtin_add_overflow(size, sizeof(bora_cache), &size) ||
         __builtin_mul_overflow((size_t)shape->n_layers, sizeof(ring_layer), &layers_size))
@@ -152,9 +131,10 @@ static bora_status ring_create(const bora_host *host, const bora_cache_shape *sh
     cache->n_layers = shape->n_layers;
     cache->slack = shape->slack;
     cache->dtype = shape->dtype;
+    cache->n_kv_heads = shape->n_kv_heads;
     cache->head_dim = shape->head_dim;
     cache->max_positions = shape->max_positions;
-    cache->row_size = row_size;
+    cache->head_size = head_size;
     cache->slot_size = slot_size;
     memcpy(cache->windows, shape->windows, shape->n_layers * sizeof *shape->windows);
     *ret_cache = cache;
@@ -206,11 +186,7 @@ static bora_status ring_seq_fork(bora_cache *cache, const bora_cache_seq *seq, b
         to->first = from->first;
         to->end = from->end;
         to->furthest = from->furthest;
-        size_t used = (size_t)(from->furthest < from->capacity ? from->furthest : from->capacity) * cache->slot_size;
-        if (used) {
-            memcpy(to->k, from->k, used);
-            memcpy(to->v, from->v, used);
-        }
+        copy_slots(cache, from, to, from->furthest < from->capacity ? from->furthest : from->capacity);
     }
     *ret_seq = copy;
     return BORA_OK;
@@ -259,11 +235,7 @@ static bora_status ring_reserve(bora_cache *cache, bora_cache_seq *seq, uint64_t
         ring_layer *layer = &seq->layers[i];
         if (!grown[i].capacity)
             continue;
-        size_t used = (size_t)layer->end * cache->slot_size; /* not wrapped yet: slot p holds position p */
-        if (used) {
-            memcpy(grown[i].k, layer->k, used);
-            memcpy(grown[i].v, layer->v, used);
-        }
+        copy_slots(cache, layer, &grown[i], layer->end); /* not wrapped yet: slot p holds position p */
         host->free(host, layer->k);
         host->free(host, layer->v);
         layer->k = grown[i].k;
@@ -291,13 +263,14 @@ static void ring_append(bora_cache *cache, bora_cache_seq *seq, uint32_t layer_i
         cache->host->log(cache->host, BORA_LOG_ERROR, "ring: append out of order or without reserve; not stored");
         return;
     }
-    for (uint64_t done = 0; done < n;) {
-        uint64_t run = run_length(layer, first + done, n - done);
-        size_t offset = slot_offset(cache, layer, first + done);
-        store(cache, layer->k + offset, k + done * cache->row_size, (size_t)run * cache->row_size);
-        store(cache, layer->v + offset, v + done * cache->row_size, (size_t)run * cache->row_size);
-        done += run;
-    }
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t head = 0; head < cache->n_kv_heads; head++) {
+            const size_t offset = slot_offset(cache, layer, head, first + i);
+            bora_ring_elements_store(cache->dtype, k, cache->head_dim, layer->k + offset);
+            bora_ring_elements_store(cache->dtype, v, cache->head_dim, layer->v + offset);
+            k += cache->head_dim;
+            v += cache->head_dim;
+        }
     layer_moved_to(layer, first + n);
 }
 
@@ -341,7 +314,7 @@ static uint32_t ring_spans(bora_cache *cache, const bora_cache_seq *seq, uint32_
         uint64_t run = run_length(layer, from, to - from);
         if (run > UINT32_MAX)
             run = UINT32_MAX;
-        size_t offset = slot_offset(cache, layer, from);
+        size_t offset = slot_offset(cache, layer, 0, from);
         if (n_spans < n_max)
             ret_spans[n_spans] = (bora_kv_span){
                 .k = layer->k + offset,
@@ -349,8 +322,8 @@ static uint32_t ring_spans(bora_cache *cache, const bora_cache_seq *seq, uint32_
                 .first = from,
                 .n = (uint32_t)run,
                 .dtype = cache->dtype,
-                .position_stride = cache->row_size,
-                .head_stride = cache->head_dim,
+                .position_stride = cache->head_dim,
+                .head_stride = layer->capacity * cache->head_dim,
             };
         n_spans++;
         from += run;
@@ -368,13 +341,14 @@ static bora_status ring_export_page(bora_cache *cache, const bora_cache_seq *seq
         return bora_fail(err, BORA_E_NOT_FOUND, "ring: positions %llu and %u more are not kept",
                          (unsigned long long)first, n);
     unsigned char *k = out, *v = k + (size_t)n * cache->slot_size;
-    for (uint64_t done = 0; done < n;) {
-        uint64_t run = run_length(layer, first + done, n - done);
-        size_t offset = slot_offset(cache, layer, first + done), size = (size_t)run * cache->slot_size;
-        memcpy(k + done * cache->slot_size, layer->k + offset, size);
-        memcpy(v + done * cache->slot_size, layer->v + offset, size);
-        done += run;
-    }
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t head = 0; head < cache->n_kv_heads; head++) {
+            const size_t offset = slot_offset(cache, layer, head, first + i);
+            memcpy(k, layer->k + offset, cache->head_size);
+            memcpy(v, layer->v + offset, cache->head_size);
+            k += cache->head_size;
+            v += cache->head_size;
+        }
     return BORA_OK;
 }
 
@@ -393,15 +367,18 @@ static bora_status ring_import_page(bora_cache *cache, bora_cache_seq *seq, uint
         return BORA_OK;
     if (layer->end == 0)
         layer->first = first;
-    const unsigned char *k = in, *v = k + (size_t)n * cache->slot_size;
     /* Of a page that is longer than the ring only the end stays. */
-    for (uint64_t done = n > layer->capacity ? n - layer->capacity : 0; done < n;) {
-        uint64_t run = run_length(layer, first + done, n - done);
-        size_t offset = slot_offset(cache, layer, first + done), size = (size_t)run * cache->slot_size;
-        memcpy(layer->k + offset, k + done * cache->slot_size, size);
-        memcpy(layer->v + offset, v + done * cache->slot_size, size);
-        done += run;
-    }
+    const uint32_t skipped = n > layer->capacity ? (uint32_t)(n - layer->capacity) : 0;
+    const unsigned char *k = (const unsigned char *)in + skipped * cache->slot_size;
+    const unsigned char *v = k + (size_t)n * cache->slot_size;
+    for (uint32_t i = skipped; i < n; i++)
+        for (uint32_t head = 0; head < cache->n_kv_heads; head++) {
+            const size_t offset = slot_offset(cache, layer, head, first + i);
+            memcpy(layer->k + offset, k, cache->head_size);
+            memcpy(layer->v + offset, v, cache->head_size);
+            k += cache->head_size;
+            v += cache->head_size;
+        }
     layer_moved_to(layer, first + n);
     return BORA_OK;
 }
@@ -416,7 +393,7 @@ static uint64_t ring_bytes(const bora_cache *cache, const bora_cache_seq *seq)
 
 static const bora_cache_ops ring_ops = {
     .struct_size = sizeof(bora_cache_ops),
-    .dtypes = BORA_DTYPE_BIT(BORA_DTYPE_F32) | BORA_DTYPE_BIT(BORA_DTYPE_F16),
+    .dtypes = BORA_DTYPE_BIT(BORA_DTYPE_F32) | BORA_DTYPE_BIT(BORA_DTYPE_F16) | BORA_DTYPE_BIT(BORA_DTYPE_Q8_0),
     .create = ring_create,
     .destroy = ring_destroy,
     .seq_open = ring_seq_open,

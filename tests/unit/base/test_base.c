@@ -7,12 +7,10 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
-#include "base/cpu.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mailbox.h"
 #include "base/memory.h"
-#include "base/pool.h"
 #include "base/size.h"
 #include "base/status.h"
 
@@ -115,31 +113,6 @@ static void test_mailbox_keeps_order(void **state)
     bora_mailbox_free(box);
 }
 
-static void count_items(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
-{
-    atomic_uint *counts = arg;
-    (void)worker;
-    for (uint32_t i = begin; i < end; i++)
-        atomic_fetch_add(&counts[i], 1);
-}
-
-static void test_pool_runs_every_item_once(void **state)
-{
-    (void)state;
-    for (uint32_t n_threads = 1; n_threads <= 4; n_threads++) {
-        bora_pool *pool = NULL;
-        assert_int_equal(bora_pool_new(n_threads, &pool, NULL), BORA_OK);
-        assert_int_equal(bora_pool_n_threads(pool), n_threads);
-        for (uint32_t n = 0; n < 50; n++) {
-            atomic_uint counts[64] = {0};
-            bora_pool_parallel_for(pool, n, count_items, counts);
-            for (uint32_t i = 0; i < 64; i++)
-                assert_int_equal(atomic_load(&counts[i]), i < n ? 1 : 0);
-        }
-        bora_pool_free(pool);
-    }
-}
-
 static void test_log_is_one_clean_line(void **state)
 {
     (void)state;
@@ -185,17 +158,6 @@ static void test_files(void **state)
     assert_int_equal(unlink(path), 0);
 }
 
-static void test_cpu_can_be_lowered(void **state)
-{
-    (void)state;
-    bora_cpu cpu;
-    assert_int_equal(setenv("BORA_CPU", "generic", 1), 0);
-    bora_cpu_detect(&cpu);
-    assert_string_equal(bora_cpu_name(&cpu), "generic");
-    assert_true(cpu.n_cores >= 1);
-    assert_int_equal(unsetenv("BORA_CPU"), 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,10 +166,8 @@ int main(void)
         cmocka_unit_test(test_allocation_can_be_made_to_fail),
         cmocka_unit_test(test_arena_is_cleared_and_aligned),
         cmocka_unit_test(test_mailbox_keeps_order),
-        cmocka_unit_test(test_pool_runs_every_item_once),
         cmocka_unit_test(test_log_is_one_clean_line),
         cmocka_unit_test(test_files),
-        cmocka_unit_test(test_cpu_can_be_lowered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
