@@ -6,7 +6,10 @@ const bora_packed_path *bora_packed_choose(const bora_cpu *cpu)
 #if defined(__x86_64__)
     if (cpu->avx512_vnni)
         return &bora_packed_avx512;
-#endif
+    if (cpu->avx2)
+        return &bora_packed_avx2;
+#else
     (void)cpu;
+#endif
     return &bora_packed_plain;
 }
