@@ -3,6 +3,12 @@
 
 const bora_packed_path *bora_packed_choose(const bora_cpu *cpu)
 {
+#if defined(__x86_64__)
+    if (cpu->avx512_vnni)
+        return &bora_packed_avx512;
+    if (cpu->avx2)
+        return &bora_packed_avx2;
+#endif
     (void)cpu;
     return &bora_packed_plain;
 }
