@@ -1,7 +1,6 @@
 /* The AVX2 path. The chain of each output stays in a small buffer from unit to unit. */
 #if defined(__x86_64__)
 #include "kernels/packed/avx2.h"
-#include "kernels/packed/plain.h"
 
 #include <string.h>
 
@@ -42,7 +41,7 @@ static size_t scratch_size(size_t n_units)
 const bora_packed_path bora_packed_avx2 = {
     .name = "avx2",
     .fill = bora_avx2_fill,
-    .pack = bora_plain_pack,
+    .pack = bora_avx2_pack,
     .multiply = multiply,
     .scratch_size = scratch_size,
 };

@@ -49,6 +49,8 @@ void bora_avx2_multiply_few(const bora_strips *w, const bora_input *x, float *y,
 void bora_avx2_multiply_many(const bora_strips *w, const bora_input *x, float *y, size_t y_stride,
                              bora_avx2_unit *scratch);
 
+/* See bora_packed_path. */
+void bora_avx2_pack(uint32_t dtype, const uint8_t *rows, size_t row_size, size_t n_rows, size_t n_cols, uint8_t *strip);
 void bora_avx2_fill(const float *x, size_t n_cols, const bora_panel *panel, uint32_t column);
 
 #endif

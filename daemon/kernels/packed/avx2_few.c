@@ -11,8 +11,8 @@ TILES(q8_0, 8, SIGNED, START_NONE, MIN_NONE, FROM_Q8_0, 9)
 TILES(iq4_nl, 8, SIGNED, START_NONE, MIN_NONE, FROM_IQ4_NL, 5)
 TILES(iq4_xs, 8, SIGNED, START_NONE, MIN_NONE, FROM_IQ4_XS, 5)
 TILES(q4_k, 8, EVERY_8, START_NONE, MIN_K, FROM_Q4_K, 5)
-TILES(q5_k, 8, EVERY_4, START_NONE, MIN_K, FROM_Q5_K, 6)
-TILES(q6_k, 16, EVERY_2, START_32, MIN_NONE, FROM_Q6_K, 7)
+TILES(q5_k, 8, EVERY_4, START_NONE, MIN_K, UNPACKED, 6)
+TILES(q6_k, 16, EVERY_2, START_32, MIN_NONE, UNPACKED, 7)
 TILES(q4_1, 8, EVERY_8, START_NONE, MIN_FLOAT, UNPACKED, 5)
 TILES(q5_0, 8, EVERY_4, START_16, MIN_NONE, UNPACKED, 6)
 TILES(q5_1, 8, EVERY_4, START_NONE, MIN_FLOAT, UNPACKED, 6)
@@ -24,8 +24,8 @@ static const struct {
     bool unpacked; /* tiles want quants unpacked */
 } types[BORA_DTYPE_COUNT] = {
     [BORA_DTYPE_Q4_0] = {q4_0, false},     [BORA_DTYPE_Q8_0] = {q8_0, false}, [BORA_DTYPE_IQ4_NL] = {iq4_nl, false},
-    [BORA_DTYPE_IQ4_XS] = {iq4_xs, false}, [BORA_DTYPE_Q4_K] = {q4_k, false}, [BORA_DTYPE_Q5_K] = {q5_k, false},
-    [BORA_DTYPE_Q6_K] = {q6_k, false},     [BORA_DTYPE_Q4_1] = {q4_1, true},  [BORA_DTYPE_Q5_0] = {q5_0, true},
+    [BORA_DTYPE_IQ4_XS] = {iq4_xs, false}, [BORA_DTYPE_Q4_K] = {q4_k, false}, [BORA_DTYPE_Q5_K] = {q5_k, true},
+    [BORA_DTYPE_Q6_K] = {q6_k, true},      [BORA_DTYPE_Q4_1] = {q4_1, true},  [BORA_DTYPE_Q5_0] = {q5_0, true},
     [BORA_DTYPE_Q5_1] = {q5_1, true},      [BORA_DTYPE_Q3_K] = {q3_k, true},  [BORA_DTYPE_Q2_K] = {q2_k, true},
 };
 

@@ -24,7 +24,7 @@ enum min { MIN_NONE, MIN_FLOAT, MIN_K };
  * widened every so many vectors. */
 enum dot { SIGNED, SPLIT, EVERY_2 = 2, EVERY_4 = 4, EVERY_8 = 8 };
 /* Where quants come from: unpacked before, or a unit of a type. */
-enum source { UNPACKED, FROM_Q4_0, FROM_Q8_0, FROM_IQ4_NL, FROM_IQ4_XS, FROM_Q4_K, FROM_Q5_K, FROM_Q6_K };
+enum source { UNPACKED, FROM_Q4_0, FROM_Q8_0, FROM_IQ4_NL, FROM_IQ4_XS, FROM_Q4_K };
 
 typedef struct tile_shape {
     int n_sub; /* 8 or 16 sub-blocks in a unit */
@@ -45,7 +45,7 @@ INLINE __m256i four_bytes(const void *from)
 /* Blocks after which a type's bits lie alike again. */
 INLINE int period_of(enum source source)
 {
-    return source == FROM_Q4_K ? 2 : source == FROM_Q6_K ? 4 : source == FROM_Q5_K ? 8 : 1;
+    return source == FROM_Q4_K ? 2 : 1;
 }
 
 /* Vector v of a block, half of it. phase: block % period, a constant. SPLIT has 16 vectors in a block, others 8. */
@@ -65,15 +65,8 @@ INLINE __m256i weights(const enum dot dot, const enum source source, const uint8
         nibbles = v < 4 ? low_nibbles(load(in + at_nibble)) : high_nibbles(load(in + at_nibble));
         return source == FROM_Q4_0 ? nibbles : _mm256_shuffle_epi8(iq4_list(), nibbles);
     case FROM_Q4_K:
-    case FROM_Q5_K:
         in = q + 256 + block / 2 * 512;
-        nibbles = phase % 2 == 0 ? low_nibbles(load(in + at)) : high_nibbles(load(in + at));
-        return source == FROM_Q4_K ? nibbles : _mm256_or_si256(nibbles, bits_to(load(q + 2304 + at), phase, 4, 16));
-    case FROM_Q6_K:
-        in = q + 320 + block / 4 * 1536;
-        nibbles = load(in + (size_t)(phase % 2) * 512 + at);
-        nibbles = phase < 2 ? low_nibbles(nibbles) : high_nibbles(nibbles);
-        return _mm256_or_si256(nibbles, bits_to(load(in + 1024 + at), 2 * phase, 4, 0x30));
+        return phase == 0 ? low_nibbles(load(in + at)) : high_nibbles(load(in + at));
     default:
         return load(q + block * (dot == SPLIT ? 1024 : 512) + at);
     }

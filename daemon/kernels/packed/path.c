@@ -8,8 +8,7 @@ const bora_packed_path *bora_packed_choose(const bora_cpu *cpu)
         return &bora_packed_avx512;
     if (cpu->avx2)
         return &bora_packed_avx2;
-#else
-    (void)cpu;
 #endif
+    (void)cpu;
     return &bora_packed_plain;
 }
