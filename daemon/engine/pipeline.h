@@ -26,7 +26,7 @@ typedef struct bora_pipeline_options {
     uint32_t slack;          /* the most positions that can be taken back, and of a part; caches keep this much and one
                               * page beyond the window */
     uint64_t max_positions;  /* a sequence never gets longer */
-    uint32_t kv_dtype;       /* BORA_DTYPE_F32 or _F16 */
+    uint32_t kv_dtype;       /* BORA_DTYPE_F32, _F16 or _Q8_0 */
     const char *plugin_path; /* "dir:dir", absolute */
     const char *plugins[5];  /* by kind (BORA_PLUGIN_*): name or absolute path; [0] unused */
     const bora_plugin_options *plugin_options[5]; /* by kind; may be NULL */

@@ -3,6 +3,7 @@
 
 #include "base/guard.h"
 #include "base/memory.h"
+#include "model/blocks.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -21,17 +22,17 @@ static const char usage[] =
     "usage: bora-model COMMAND [OPTION...]\n"
     "\n"
     "commands; MODEL is a .gguf file, a folder with params.json or config.json, or a name to look for:\n"
-    "  inspect MODEL [--tensors] [--context N] [--kv-type f32|f16] [--window auto|none|N]\n"
+    "  inspect MODEL [--tensors] [--context N] [--kv-type TYPE] [--window auto|none|N]\n"
     "        hyper-parameters, windows, sizes, KV cache of a session; with --tensors the list of tensors too\n"
     "  tokenize MODEL [TEXT] | tokenize MODEL --chat FILE.json|- [--layout NAME]\n"
     "        ids and pieces of a text, one token a line; without TEXT, of standard input; with --chat, of a\n"
     "        conversation (an array of messages, or an object with messages and tools), ready to be answered\n"
-    "  eval GOLDEN.json --out DIR [--model MODEL] [PLUGINS] [--stages N] [--threads N] [--kv-type f32|f16]\n"
+    "  eval GOLDEN.json --out DIR [--model MODEL] [PLUGINS] [--stages N] [--threads N] [--kv-type TYPE]\n"
     "        runs recorded runs through the engine; writes each tensor as DIR/RUN.TENSOR.bin, generated ids as\n"
     "        DIR/RUN.tokens.json\n"
     "  convert MODEL OUT.gguf --type f32|f16|bf16|q8_0|q4_0|q4_k|q5_k|q6_k|mixed [--force] [--threads N] [--verbose]\n"
     "        writes the model as one GGUF file; mixed: q4_k, with values, down projections and output in q6_k\n"
-    "  perplexity MODEL FILE [--context N] [--json] [PLUGINS] [--stages N] [--threads N] [--kv-type f32|f16]\n"
+    "  perplexity MODEL FILE [--context N] [--json] [PLUGINS] [--stages N] [--threads N] [--kv-type TYPE]\n"
     "        how well the model foresees a text (in windows of N tokens), or dialogues (FILE.jsonl)\n"
     "\n"
     "plugins, by name or absolute path:\n"
@@ -42,7 +43,7 @@ static const char usage[] =
     "other options:\n"
     "  --stages N         pipeline stages, 1 to 64; 1 unless given\n"
     "  --threads N        compute threads; one per core unless given\n"
-    "  --kv-type TYPE     element type of the KV cache; inspect: f16, others: f32 unless given\n"
+    "  --kv-type TYPE     element type of the KV cache, f32, f16 or q8_0; inspect: f16, others: f32 unless given\n"
     "  --context N        inspect: positions that a session may reach; the model's own number unless given\n"
     "  --layout NAME      how chats become tokens: " BORA_CHAT_LAYOUTS "\n"
     "  --window WINDOW    auto (what the model states), none, or a number of positions for every layer\n"
@@ -172,10 +173,9 @@ static bool parse_option(int opt, arguments *args)
         args->options.window = (uint32_t)count;
         return true;
     case OPT_KV_TYPE:
-        if (strcmp(optarg, "f32") != 0 && strcmp(optarg, "f16") != 0)
+        if (!bora_kv_type_parse(optarg, &pipeline->kv_dtype))
             return wrong("--kv-type", optarg);
         args->kv_type = true;
-        pipeline->kv_dtype = strcmp(optarg, "f16") == 0 ? BORA_DTYPE_F16 : BORA_DTYPE_F32;
         return true;
     case OPT_MODEL:
         args->options.model = optarg;
