@@ -36,7 +36,7 @@ static const char usage[] =
     "        how well the model foresees a text (in windows of N tokens), or dialogues (FILE.jsonl)\n"
     "\n"
     "plugins, by name or absolute path:\n"
-    "  --attention NAME   reference        --cache NAME    ring\n"
+    "  --attention NAME   reference, flash --cache NAME    ring\n"
     "  --expert NAME      reference        --link NAME     thread (with more than one stage)\n"
     "  --plugins DIR:DIR  where they are; beside the program unless given\n"
     "\n"
