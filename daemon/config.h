@@ -42,6 +42,7 @@ typedef struct bora_config {
     uint32_t chunk, batch_tokens, n_running_max;
     uint64_t context; /* positions; 0: what the model states, else 32768 */
     /* [cache] */
+    bool f32_products; /* quantised weights are widened, not multiplied as int8 */
     uint32_t kv_dtype; /* BORA_DTYPE_F32, _F16 or _Q8_0 */
     uint32_t slack;    /* positions that can be taken back */
     /* [plugins] */

@@ -13,7 +13,7 @@
 static atomic_uint_fast64_t alloc_count;
 static atomic_uint_fast64_t alloc_fail_at;
 
-static bool alloc_refused(void)
+bool bora_memory_refused(void)
 {
     uint64_t count = atomic_fetch_add_explicit(&alloc_count, 1, memory_order_relaxed) + 1;
     uint64_t fail_at = atomic_load_explicit(&alloc_fail_at, memory_order_relaxed);
@@ -28,12 +28,12 @@ uint64_t bora_memory_fail_at(uint64_t n)
 
 void *bora_alloc(size_t size)
 {
-    return alloc_refused() ? NULL : malloc(size ? size : 1);
+    return bora_memory_refused() ? NULL : malloc(size ? size : 1);
 }
 
 void *bora_calloc(size_t n, size_t size)
 {
-    if (alloc_refused())
+    if (bora_memory_refused())
         return NULL;
     return n && size ? calloc(n, size) : calloc(1, 1);
 }
@@ -41,7 +41,7 @@ void *bora_calloc(size_t n, size_t size)
 void *bora_realloc(void *memory, size_t n, size_t size)
 {
     size_t total;
-    if (!bora_size_mul(n, size, &total) || alloc_refused())
+    if (!bora_size_mul(n, size, &total) || bora_memory_refused())
         return NULL;
     return realloc(memory, total ? total : 1);
 }
@@ -49,7 +49,7 @@ void *bora_realloc(void *memory, size_t n, size_t size)
 void *bora_alloc_aligned(size_t alignment, size_t size)
 {
     size_t total;
-    if (!bora_size_round_up(size ? size : 1, alignment, &total) || alloc_refused())
+    if (!bora_size_round_up(size ? size : 1, alignment, &total) || bora_memory_refused())
         return NULL;
     return aligned_alloc(alignment, total);
 }

@@ -2,6 +2,7 @@
 #ifndef BORA_BASE_MEMORY_H
 #define BORA_BASE_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,5 +20,7 @@ void bora_free(void *memory);                                                   
 /* For tests: the n-th allocation from now on fails, and every later one while it stays set (n counts from 1);
  * 0 switches it off. Allocations counted since the last call are returned. */
 uint64_t bora_memory_fail_at(uint64_t n);
+/* Counts one allocation of memory that comes from elsewhere (mmap); true: it is to fail. */
+bool bora_memory_refused(void);
 
 #endif

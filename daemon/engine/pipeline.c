@@ -217,6 +217,13 @@ bora_stage *bora_pipeline_stage_of(const bora_pipeline *pipeline, uint32_t layer
     return pipeline->stages[*ret_index];
 }
 
+void bora_pipeline_profile(const bora_pipeline *pipeline, bora_profile *ret_profile)
+{
+    memset(ret_profile, 0, sizeof *ret_profile);
+    for (uint32_t s = 0; s < pipeline->options.n_stages; s++)
+        bora_stage_profile_add(pipeline->stages[s], ret_profile);
+}
+
 static void trace_locked(void *arg, const char *name, const void *data, uint64_t n_rows, uint64_t n_cols)
 {
     bora_pipeline *pipeline = arg;

@@ -10,6 +10,7 @@
 #include "base/cpu.h"
 #include "base/log.h"
 #include "engine/pages.h"
+#include "engine/profile.h"
 #include "model/model.h"
 #include "plugin/plugin.h"
 
@@ -27,6 +28,8 @@ typedef struct bora_pipeline_options {
                               * page beyond the window */
     uint64_t max_positions;  /* a sequence never gets longer */
     uint32_t kv_dtype;       /* BORA_DTYPE_F32, _F16 or _Q8_0 */
+    bool f32_products;       /* quantised weights are widened and multiplied with f32 activations, not with int8 ones:
+                              * slower, to compare with */
     const char *plugin_path; /* "dir:dir", absolute */
     const char *plugins[5];  /* by kind (BORA_PLUGIN_*): name or absolute path; [0] unused */
     const bora_plugin_options *plugin_options[5]; /* by kind; may be NULL */
@@ -79,6 +82,9 @@ void bora_pipeline_trace(bora_pipeline *pipeline, bora_trace_fn fn, void *arg); 
  * in use: every batch from then on). */
 bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *batch, const atomic_bool *cancel,
                                   float *logits, bora_error *err);
+
+/* Time spent in forward passes so far, all stages together. Any thread. */
+void bora_pipeline_profile(const bora_pipeline *pipeline, bora_profile *ret_profile);
 
 /* ---- pages ------------------------------------------------------------------------------------------ */
 

@@ -35,6 +35,8 @@ bora_cache *bora_stage_cache(const bora_stage *stage); /* NULL if the stage has 
 const bora_cache_ops *bora_stage_cache_ops(const bora_stage *stage);
 uint32_t bora_stage_first_layer(const bora_stage *stage);
 uint32_t bora_stage_n_layers(const bora_stage *stage);
+/* Adds what this stage has spent so far. Any thread. */
+void bora_stage_profile_add(const bora_stage *stage, bora_profile *profile);
 
 typedef struct bora_trace {
     bora_trace_fn fn; /* NULL: off */

@@ -114,7 +114,7 @@ bora_status bora_stages_new(bora_pipeline *pipeline, bora_stages **ret_stages, b
     if (!stages->body || !stages->micros)
         return bora_fail(err, BORA_E_NOMEM, "buffers of %u stages", n_stages);
     const bora_plugin_library *library = pipeline->libraries[BORA_PLUGIN_LINK];
-    bora_status st = bora_plugin_host_new(pipeline->log, NULL, &pipeline->cpu,
+    bora_status st = bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu,
                                           pipeline->options.plugin_options[BORA_PLUGIN_LINK], &stages->host, err);
     if (st != BORA_OK)
         return st;

@@ -18,6 +18,7 @@ typedef struct bora_kernels bora_kernels;
 bora_status bora_kernels_new(const bora_cpu *cpu, bora_pool *pool, size_t max_cols, bora_kernels **ret_kernels,
                              bora_error *err);
 void bora_kernels_free(bora_kernels *kernels); /* NULL is a no-op */
+size_t bora_kernels_max_cols(const bora_kernels *kernels);
 
 /* y[n, w->n_rows] = x[n, w->n_cols] w^T. y does not overlap x. Rows of y are y_stride floats apart (>= w->n_rows). */
 void bora_matmul(bora_kernels *kernels, const bora_tensor *w, size_t n, const float *x, float *y, size_t y_stride);
@@ -34,8 +35,11 @@ void bora_rmsnorm(size_t n, size_t dim, const float *x, const float *weight, flo
 
 /* Frequencies of RoPE: ret_freqs[head_dim / 2], freq_i = 1 / powf(theta, 2i / head_dim), in float as the reference. */
 void bora_rope_freqs(float theta, uint32_t head_dim, float *ret_freqs);
-/* Rotates pairs (2i, 2i+1) of each head in place: x [n, n_heads, head_dim], row r at positions[r]. */
-void bora_rope(size_t n, uint32_t n_heads, uint32_t head_dim, const float *freqs, const uint64_t *positions, float *x);
+/* The rotations of rows at positions[n], for all layers: ret_angles [n, 2, head_dim], cosines and then sines, each once
+ * for either element of a pair (the sine of the first with its sign turned). */
+void bora_rope_angles(size_t n, uint32_t head_dim, const float *freqs, const uint64_t *positions, float *ret_angles);
+/* Rotates pairs (2i, 2i+1) of each head in place: x [n, n_heads, head_dim]. */
+void bora_rope(size_t n, uint32_t n_heads, uint32_t head_dim, const float *angles, float *x);
 
 /* y = silu(a) * b, element by element; y may be a or b. */
 void bora_silu_mul(size_t n, const float *a, const float *b, float *y);

@@ -10,7 +10,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "kernels/dequantize.h"
-#include "kernels/kernels.h"
+#include "kernels/kernels_private.h"
 #include "model/blocks.h"
 
 #include <assert.h>
@@ -26,21 +26,6 @@
 #define GENERIC_LANES 16u
 
 _Static_assert(BLOCK_COLS % BORA_BLOCK_ELEMENTS_MAX == 0, "k is cut between blocks");
-
-typedef struct matmul_scratch {
-    float *weights; /* [BLOCK_ROWS, n_cols of a range] */
-    float *state;   /* [BLOCK_ROWS / 4, BLOCK_TOKENS, 4, lanes] */
-} matmul_scratch;
-
-struct bora_kernels {
-    bora_cpu cpu;
-    bora_pool *pool;
-    const bora_matmul_path *path;
-    size_t max_cols;
-    size_t block_cols; /* columns of a range: BLOCK_COLS, or, if all rows are shorter, a whole row */
-    float *memory;
-    matmul_scratch scratch[]; /* [n_threads] */
-};
 
 /* ---- plain C ---------------------------------------------------------------------------------------- */
 
@@ -145,8 +130,8 @@ static void run_fused(const matmul_job *job, size_t row_begin, size_t row_end, b
 }
 
 /* One range of k for a block of tokens x a block of rows. */
-static void run_range(const matmul_job *job, const matmul_scratch *scratch, size_t token, size_t n_tokens, size_t row,
-                      size_t n_rows, size_t k, size_t n_k)
+static void run_range(const matmul_job *job, const bora_kernels_scratch *scratch, size_t token, size_t n_tokens,
+                      size_t row, size_t n_rows, size_t k, size_t n_k)
 {
     const bora_kernels *kernels = job->kernels;
     const bora_matmul_path *path = kernels->path;
@@ -173,7 +158,7 @@ static void run_range(const matmul_job *job, const matmul_scratch *scratch, size
     }
 }
 
-static void run_blocked(const matmul_job *job, size_t row_begin, size_t row_end, const matmul_scratch *scratch)
+static void run_blocked(const matmul_job *job, size_t row_begin, size_t row_end, const bora_kernels_scratch *scratch)
 {
     size_t n_cols = job->w->n_cols, block_cols = job->kernels->block_cols;
     for (size_t token = 0; token < job->n; token += BLOCK_TOKENS)
@@ -196,22 +181,41 @@ static void run_groups(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
         run_blocked(job, row_begin, row_end, &job->kernels->scratch[worker]);
 }
 
+static uint32_t groups_of(const bora_tensor *w)
+{
+    return (uint32_t)((w->n_rows + BORA_TILE_ROWS - 1) / BORA_TILE_ROWS);
+}
+
+/* True if there is nothing to add up: all is done then. */
+static bool answer_empty(const matmul_job *job)
+{
+    assert(job->w->n_cols <= job->kernels->max_cols && job->w->dtype < BORA_DTYPE_COUNT);
+    if (job->n == 0 || job->w->n_rows == 0)
+        return true;
+    if (job->w->n_cols > 0)
+        return false;
+    for (size_t token = 0; token < job->n; token++)
+        memset(job->y + token * job->y_stride, 0, job->w->n_rows * sizeof *job->y);
+    return true;
+}
+
+void bora_matmul_alone(bora_kernels *kernels, const bora_tensor *w, size_t n, const float *x, float *y, size_t y_stride,
+                       uint32_t worker)
+{
+    matmul_job job = {.kernels = kernels, .w = w, .n = n, .x = x, .y = y, .y_stride = y_stride};
+    if (!answer_empty(&job))
+        run_groups(&job, 0, groups_of(w), worker);
+}
+
 void bora_matmul(bora_kernels *kernels, const bora_tensor *w, size_t n, const float *x, float *y, size_t y_stride)
 {
-    assert(w->n_cols <= kernels->max_cols && w->dtype < BORA_DTYPE_COUNT);
-    if (n == 0 || w->n_rows == 0)
-        return;
-    if (w->n_cols == 0) { /* an empty sum */
-        for (size_t token = 0; token < n; token++)
-            memset(y + token * y_stride, 0, w->n_rows * sizeof *y);
-        return;
-    }
     matmul_job job = {.kernels = kernels, .w = w, .n = n, .x = x, .y = y, .y_stride = y_stride};
-    uint32_t n_groups = (uint32_t)((w->n_rows + BORA_TILE_ROWS - 1) / BORA_TILE_ROWS);
+    if (answer_empty(&job))
+        return;
     if ((double)w->n_rows * (double)w->n_cols * (double)n < SMALL_WORK)
-        run_groups(&job, 0, n_groups, 0);
+        run_groups(&job, 0, groups_of(w), 0);
     else
-        bora_pool_parallel_for(kernels->pool, n_groups, run_groups, &job);
+        bora_pool_parallel_for(kernels->pool, groups_of(w), run_groups, &job);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------- */
@@ -246,18 +250,25 @@ bora_status bora_kernels_new(const bora_cpu *cpu, bora_pool *pool, size_t max_co
     size_t size;
     if (kernels && bora_size_mul(n_threads, (n_weights + n_state) * sizeof(float), &size))
         kernels->memory = bora_alloc_aligned(64, size);
-    if (!kernels || !kernels->memory) {
+    const bora_packed_path *packed = bora_packed_choose(cpu);
+    size_t packed_size = 0, n_units = max_cols / BORA_UNIT_COLS + (max_cols % BORA_UNIT_COLS != 0);
+    bool fits = bora_size_round_up(packed->scratch_size(n_units), 64, &packed_size);
+    if (kernels && fits && packed_size && bora_size_mul(n_threads, packed_size, &size))
+        kernels->packed_memory = bora_alloc_aligned(64, size);
+    if (!kernels || !kernels->memory || !fits || (packed_size && !kernels->packed_memory)) {
         bora_kernels_free(kernels);
         return bora_fail(err, BORA_E_NOMEM, "matmul scratch of %u threads", n_threads);
     }
     kernels->cpu = *cpu;
     kernels->pool = pool;
     kernels->path = path;
+    kernels->packed = packed;
     kernels->max_cols = max_cols;
     kernels->block_cols = block_cols;
     for (uint32_t i = 0; i < n_threads; i++) {
         kernels->scratch[i].weights = kernels->memory + i * (n_weights + n_state);
         kernels->scratch[i].state = n_state ? kernels->scratch[i].weights + n_weights : NULL;
+        kernels->scratch[i].packed = packed_size ? kernels->packed_memory + i * packed_size : NULL;
     }
     *ret_kernels = kernels;
     return BORA_OK;
@@ -267,6 +278,12 @@ void bora_kernels_free(bora_kernels *kernels)
 {
     if (!kernels)
         return;
+    bora_free(kernels->packed_memory);
     bora_free(kernels->memory);
     bora_free(kernels);
+}
+
+size_t bora_kernels_max_cols(const bora_kernels *kernels)
+{
+    return kernels->max_cols;
 }

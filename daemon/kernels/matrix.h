@@ -20,6 +20,9 @@
  * Errors: NOMEM. */
 bora_status bora_matrix_new(bora_kernels *kernels, bora_region *region, const bora_tensor *w, bora_matrix **ret_matrix,
                             bora_error *err);
+/* Whether matrices made from now on are packed, if their type can be (true at first). False: quantised weights are
+ * widened and multiplied with the activations as they are; slower, to compare with. */
+void bora_kernels_set_packing(bora_kernels *kernels, bool packing);
 void bora_matrix_free(bora_matrix *matrix); /* NULL is a no-op; the region keeps the memory */
 
 bool bora_matrix_is_packed(const bora_matrix *matrix);

@@ -1,10 +1,13 @@
 /* The host table: each service is a thin call into base or kernels. Memory goes through base/memory.h, so that tests
- * can make a plugin's N-th allocation fail. */
+ * can make a plugin's N-th allocation fail. Matrices are kept in a list and in one region, and end with the host: a
+ * plugin has no call to free one. */
 #include "plugin/plugin.h"
 
 #include "base/arena.h"
 #include "base/memory.h"
 #include "kernels/kernels.h"
+#include "kernels/matrix.h"
+#include "model/blocks.h"
 
 #include <string.h>
 #include <time.h>
@@ -16,10 +19,19 @@ typedef struct host_option {
     bool asked; /* written during create only, by the instance's thread */
 } host_option;
 
+typedef struct host_matrix host_matrix;
+struct host_matrix {
+    host_matrix *next;
+    bora_matrix *matrix;
+};
+
 struct bora_plugin_host {
     bora_host table; /* its self points back here */
     const bora_log *log;
     bora_pool *pool;
+    bora_kernels *kernels;
+    bora_region *region;   /* of the matrices; NULL while there are none */
+    host_matrix *matrices; /* in the arena, the matrices themselves not */
     const bora_cpu *cpu;
     host_option *options; /* [n_options], in the arena */
     size_t n_options;
@@ -87,6 +99,88 @@ static void host_dequantize(const bora_host *host, const bora_tensor *w, uint64_
     bora_dequantize(self->cpu, w, first_row, n_rows, out);
 }
 
+/* ---- matrices ------------------------------------------------------------------------------------------ */
+
+/* Kernels take what the model loader let through for granted; a plugin's tensor is looked at first. */
+static bora_status check_tensor(const bora_plugin_host *self, const bora_tensor *w, bora_error *err)
+{
+    size_t row_size;
+    if (w->dtype >= BORA_DTYPE_COUNT)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "a matrix of element type %u", w->dtype);
+    if (!w->data || w->n_rows == 0 || w->n_cols == 0 || !bora_block_row_size(w->dtype, w->n_cols, &row_size) ||
+        row_size > w->row_size)
+        return bora_fail(err, BORA_E_INVAL, "a matrix of %llu x %llu %s in rows of %llu bytes",
+                         (unsigned long long)w->n_rows, (unsigned long long)w->n_cols, bora_block_of(w->dtype)->name,
+                         (unsigned long long)w->row_size);
+    if (w->n_cols > bora_kernels_max_cols(self->kernels))
+        return bora_fail(err, BORA_E_LIMIT, "a matrix of %llu columns, at most %zu are possible here",
+                         (unsigned long long)w->n_cols, bora_kernels_max_cols(self->kernels));
+    return BORA_OK;
+}
+
+static bora_status host_matrix_new(const bora_host *host, const bora_tensor *w, bora_matrix **ret_matrix,
+                                   bora_error *err)
+{
+    bora_plugin_host *self = host->self;
+    if (!self->kernels)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "matrices are not possible here");
+    bora_status status = check_tensor(self, w, err);
+    if (status == BORA_OK && !self->region)
+        status = bora_region_new(&self->region, err);
+    if (status != BORA_OK)
+        return status;
+    host_matrix *entry = bora_arena_alloc(&self->arena, 1, sizeof *entry);
+    if (!entry)
+        return bora_fail(err, BORA_E_NOMEM, "a matrix");
+    status = bora_matrix_new(self->kernels, self->region, w, &entry->matrix, err);
+    if (status != BORA_OK)
+        return status;
+    entry->next = self->matrices;
+    self->matrices = entry;
+    *ret_matrix = entry->matrix;
+    return BORA_OK;
+}
+
+static uint32_t host_matrix_n_strips(const bora_host *host, const bora_matrix *matrix)
+{
+    (void)host;
+    return bora_matrix_n_strips(matrix);
+}
+
+static uint32_t host_matrix_is_packed(const bora_host *host, const bora_matrix *matrix)
+{
+    (void)host;
+    return bora_matrix_is_packed(matrix);
+}
+
+static size_t host_input_size(const bora_host *host, uint32_t n_rows, uint32_t n_cols)
+{
+    (void)host;
+    return bora_input_size(n_rows, n_cols);
+}
+
+static uint32_t host_input_n_panels(const bora_host *host, uint32_t n_rows)
+{
+    (void)host;
+    return bora_input_n_panels(n_rows);
+}
+
+static void host_input_fill(const bora_host *host, const bora_input *input, uint32_t first, uint32_t end)
+{
+    const bora_plugin_host *self = host->self;
+    if (self->kernels) /* without them there is no matrix to fill it for */
+        bora_input_fill(self->kernels, input, first, end);
+}
+
+static void host_matrix_multiply(const bora_host *host, const bora_matrix *matrix, const bora_input *input,
+                                 uint32_t strip_begin, uint32_t strip_end, uint32_t worker, float *y, uint64_t y_stride)
+{
+    const bora_plugin_host *self = host->self;
+    bora_matrix_multiply(self->kernels, matrix, input, strip_begin, strip_end, worker, y, y_stride);
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------- */
+
 static void host_freep(bora_plugin_host **host)
 {
     bora_plugin_host_free(*host);
@@ -111,7 +205,7 @@ static bora_status copy_options(bora_plugin_host *host, const bora_plugin_option
     return BORA_OK;
 }
 
-bora_status bora_plugin_host_new(const bora_log *log, bora_pool *pool, const bora_cpu *cpu,
+bora_status bora_plugin_host_new(const bora_log *log, bora_pool *pool, bora_kernels *kernels, const bora_cpu *cpu,
                                  const bora_plugin_options *options, bora_plugin_host **ret_host, bora_error *err)
 {
     BORA_CLEANUP(host_freep) bora_plugin_host *host = bora_calloc(1, sizeof *host);
@@ -119,6 +213,7 @@ bora_status bora_plugin_host_new(const bora_log *log, bora_pool *pool, const bor
         return bora_fail(err, BORA_E_NOMEM, "plugin host");
     host->log = log;
     host->pool = pool;
+    host->kernels = kernels;
     host->cpu = cpu;
     bora_status status = copy_options(host, options, err);
     if (status != BORA_OK)
@@ -136,6 +231,13 @@ bora_status bora_plugin_host_new(const bora_log *log, bora_pool *pool, const bor
         .n_threads = host_n_threads,
         .parallel_for = host_parallel_for,
         .dequantize = host_dequantize,
+        .matrix_new = host_matrix_new,
+        .matrix_n_strips = host_matrix_n_strips,
+        .matrix_is_packed = host_matrix_is_packed,
+        .input_size = host_input_size,
+        .input_n_panels = host_input_n_panels,
+        .input_fill = host_input_fill,
+        .matrix_multiply = host_matrix_multiply,
     };
     *ret_host = bora_steal(&host);
     return BORA_OK;
@@ -145,6 +247,9 @@ void bora_plugin_host_free(bora_plugin_host *host)
 {
     if (!host)
         return;
+    for (host_matrix *entry = host->matrices; entry; entry = entry->next)
+        bora_matrix_free(entry->matrix);
+    bora_region_free(host->region);
     bora_arena_release(&host->arena);
     bora_free(host);
 }

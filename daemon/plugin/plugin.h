@@ -2,7 +2,7 @@
  *
  * A library is the code, loaded once; its operations are a host-side copy of the plugin's table, so that tables of
  * older and newer minors look alike. A host is one instance's view of the daemon: its options, the thread pool it
- * may use, the log. */
+ * may use, the log; and what the instance has the daemon keep for it, its matrices. */
 #ifndef BORA_PLUGIN_PLUGIN_H
 #define BORA_PLUGIN_PLUGIN_H
 
@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/pool.h"
 #include "base/status.h"
+#include "kernels/kernels.h"
 
 #define BORA_PLUGIN_KINDS 4u /* BORA_PLUGIN_ATTENTION .. BORA_PLUGIN_LINK are 1 .. 4 */
 
@@ -75,11 +76,12 @@ typedef struct bora_plugin_options {
     size_t n;
 } bora_plugin_options;
 
-/* One per instance. log, pool and cpu are borrowed and outlive the host; pool NULL: parallel_for runs on the caller
- * alone; options are copied, NULL is none. Errors: NOMEM. */
-bora_status bora_plugin_host_new(const bora_log *log, bora_pool *pool, const bora_cpu *cpu,
+/* One per instance. log, pool, kernels and cpu are borrowed and outlive the host; pool NULL: parallel_for runs on the
+ * caller alone; kernels (working on the same pool) NULL: matrix_new answers UNSUPPORTED; options are copied, NULL is
+ * none. Errors: NOMEM. */
+bora_status bora_plugin_host_new(const bora_log *log, bora_pool *pool, bora_kernels *kernels, const bora_cpu *cpu,
                                  const bora_plugin_options *options, bora_plugin_host **ret_host, bora_error *err);
-/* After the instance's destroy. NULL is a no-op. */
+/* After the instance's destroy: the matrices it made go with the host. NULL is a no-op. */
 void bora_plugin_host_free(bora_plugin_host *host);
 /* The table to give to create; valid until bora_plugin_host_free. */
 const bora_host *bora_plugin_host_table(const bora_plugin_host *host);

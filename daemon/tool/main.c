@@ -34,17 +34,29 @@ static const char usage[] =
     "        writes the model as one GGUF file; mixed: q4_k, with values, down projections and output in q6_k\n"
     "  perplexity MODEL FILE [--context N] [--json] [PLUGINS] [--stages N] [--threads N] [--kv-type TYPE]\n"
     "        how well the model foresees a text (in windows of N tokens), or dialogues (FILE.jsonl)\n"
+    "  bench MODEL [-p N] [-n N] [--batch N,N...] [--context N,N...] [--rounds N] [--profile] [--json|--csv] "
+    "[PLUGINS]\n"
+    "        [-t N] [--stages N] [--kv-type TYPE] [--window auto|none|N]\n"
+    "        speed of prefill and decoding, beside what the machine can read and multiply at most\n"
     "\n"
     "plugins, by name or absolute path:\n"
     "  --attention NAME   reference, flash --cache NAME    ring\n"
     "  --expert NAME      reference        --link NAME     thread (with more than one stage)\n"
+    "  --plugin KIND=NAME the same: attention, cache, expert or link\n"
     "  --plugins DIR:DIR  where they are; beside the program unless given\n"
     "\n"
     "other options:\n"
     "  --stages N         pipeline stages, 1 to 64; 1 unless given\n"
-    "  --threads N        compute threads; one per core unless given\n"
-    "  --kv-type TYPE     element type of the KV cache, f32, f16 or q8_0; inspect: f16, others: f32 unless given\n"
-    "  --context N        inspect: positions that a session may reach; the model's own number unless given\n"
+    "  -t, --threads N    compute threads; one per core unless given\n"
+    "  --kv-type TYPE     element type of the KV cache, f32, f16 or q8_0; inspect, bench: f16, others: f32 unless "
+    "given\n"
+    "  --products HOW     quantised weights times activations of 8 bits (int8) or widened (f32); int8 unless given\n"
+    "  --context N        inspect: positions that a session may reach; the model's own number unless given;\n"
+    "                     bench: where decoding is measured, a list; 0,4096,16384 unless given\n"
+    "  -p, --prompt N     bench: tokens of the prompt; 256 unless given\n"
+    "  -n, --steps N      bench: decode steps of one measurement; 16 unless given\n"
+    "  --batch N,N...     bench: sequences that decode together; 1,4,8,16 unless given\n"
+    "  --rounds N         bench: measurements of each kind, of which medians are printed; 3 unless given\n"
     "  --layout NAME      how chats become tokens: " BORA_CHAT_LAYOUTS "\n"
     "  --window WINDOW    auto (what the model states), none, or a number of positions for every layer\n"
     "  --verbose          log what is loaded; convert: a line per tensor\n"
@@ -59,9 +71,17 @@ enum {
     OPT_EXPERT,
     OPT_LINK,
     OPT_PLUGINS,
+    OPT_PLUGIN,
     OPT_STAGES,
+    OPT_PROMPT,
+    OPT_STEPS,
+    OPT_BATCH,
+    OPT_ROUNDS,
+    OPT_PROFILE,
+    OPT_CSV,
     OPT_THREADS,
     OPT_KV_TYPE,
+    OPT_PRODUCTS,
     OPT_CONTEXT,
     OPT_MODEL,
     OPT_TENSORS,
@@ -83,9 +103,17 @@ static const struct option long_options[] = {
     {"expert", required_argument, NULL, OPT_EXPERT},
     {"link", required_argument, NULL, OPT_LINK},
     {"plugins", required_argument, NULL, OPT_PLUGINS},
+    {"plugin", required_argument, NULL, OPT_PLUGIN},
+    {"prompt", required_argument, NULL, OPT_PROMPT},
+    {"steps", required_argument, NULL, OPT_STEPS},
+    {"batch", required_argument, NULL, OPT_BATCH},
+    {"rounds", required_argument, NULL, OPT_ROUNDS},
+    {"profile", no_argument, NULL, OPT_PROFILE},
+    {"csv", no_argument, NULL, OPT_CSV},
     {"stages", required_argument, NULL, OPT_STAGES},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"kv-type", required_argument, NULL, OPT_KV_TYPE},
+    {"products", required_argument, NULL, OPT_PRODUCTS},
     {"context", required_argument, NULL, OPT_CONTEXT},
     {"tensors", no_argument, NULL, OPT_TENSORS},
     {"type", required_argument, NULL, OPT_TYPE},
@@ -104,8 +132,11 @@ static const struct option long_options[] = {
 typedef struct arguments {
     bora_tool_options options;
     bora_tool_convert_options convert;
+    bora_tool_bench_options bench;
     const char *out, *chat;
-    bool tensors, json, kv_type, help, version; /* kv_type: it was given */
+    const char *context;                                     /* a number or a list of them: the command decides */
+    const char *for_bench;                                   /* an option that only bench has */
+    bool tensors, json, csv, kv_type, expert, help, version; /* kv_type, expert: it was given */
 } arguments;
 
 static bool parse_count(const char *text, unsigned long max, unsigned long *ret_value)
@@ -125,6 +156,85 @@ static bool wrong(const char *option, const char *value)
     return false;
 }
 
+/* "N,N...", each min .. max, at most BORA_BENCH_LIST_MAX of them. */
+static bool parse_list(const char *text, unsigned long min, unsigned long max, uint32_t *ret_values, size_t *ret_n)
+{
+    uint32_t values[BORA_BENCH_LIST_MAX];
+    size_t n = 0;
+    for (const char *at = text;; at++) {
+        char *end = NULL;
+        errno = 0;
+        unsigned long value = strtoul(at, &end, 10);
+        if (errno || *at < '0' || *at > '9' || value < min || value > max || n == BORA_BENCH_LIST_MAX)
+            return false;
+        values[n++] = (uint32_t)value;
+        at = end;
+        if (*at != ',')
+            break;
+    }
+    const char *rest = text + strspn(text, "0123456789,");
+    if (*rest)
+        return false;
+    memcpy(ret_values, values, n * sizeof *values);
+    *ret_n = n;
+    return true;
+}
+
+/* KIND=NAME. */
+static bool parse_plugin(const char *text, arguments *args)
+{
+    const char *name = strchr(text, '=');
+    BORA_CLEANUP(bora_freep) char *word = bora_strndup(text, name ? (size_t)(name - text) : 0);
+    uint32_t kind = word ? bora_plugin_kind_parse(word) : 0;
+    if (!kind || !name[1])
+        return wrong("--plugin", text);
+    args->options.pipeline.plugins[kind] = name + 1;
+    args->expert |= kind == BORA_PLUGIN_EXPERT;
+    return true;
+}
+
+static bool parse_bench_option(int opt, arguments *args)
+{
+    bora_tool_bench_options *bench = &args->bench;
+    unsigned long count = 0;
+    switch (opt) {
+    case OPT_PROMPT:
+    case 'p':
+        args->for_bench = "--prompt";
+        if (!parse_count(optarg, 65536, &count))
+            return wrong("--prompt", optarg);
+        bench->n_prompt = (uint32_t)count;
+        return true;
+    case OPT_STEPS:
+    case 'n':
+        args->for_bench = "--steps";
+        if (!parse_count(optarg, 65536, &count))
+            return wrong("--steps", optarg);
+        bench->n_steps = (uint32_t)count;
+        return true;
+    case OPT_ROUNDS:
+        args->for_bench = "--rounds";
+        if (!parse_count(optarg, BORA_BENCH_ROUNDS_MAX, &count))
+            return wrong("--rounds", optarg);
+        bench->n_rounds = (uint32_t)count;
+        return true;
+    case OPT_BATCH:
+        args->for_bench = "--batch";
+        return parse_list(optarg, 1, BORA_BENCH_BATCH_MAX, bench->batches, &bench->n_batches) ||
+               wrong("--batch", optarg);
+    case OPT_PROFILE:
+        args->for_bench = "--profile";
+        bench->profile = true;
+        return true;
+    case OPT_CSV:
+        args->for_bench = "--csv";
+        args->csv = true;
+        return true;
+    default:
+        return false; /* getopt has said why */
+    }
+}
+
 static bool parse_option(int opt, arguments *args)
 {
     bora_pipeline_options *pipeline = &args->options.pipeline;
@@ -141,10 +251,13 @@ static bool parse_option(int opt, arguments *args)
         return true;
     case OPT_EXPERT:
         pipeline->plugins[BORA_PLUGIN_EXPERT] = optarg;
+        args->expert = true;
         return true;
     case OPT_LINK:
         pipeline->plugins[BORA_PLUGIN_LINK] = optarg;
         return true;
+    case OPT_PLUGIN:
+        return parse_plugin(optarg, args);
     case OPT_PLUGINS:
         pipeline->plugin_path = optarg;
         return true;
@@ -154,14 +267,13 @@ static bool parse_option(int opt, arguments *args)
         pipeline->n_stages = (uint32_t)count;
         return true;
     case OPT_THREADS:
+    case 't':
         if (!parse_count(optarg, 1024, &count))
             return wrong("--threads", optarg);
         pipeline->n_threads = (uint32_t)count;
         return true;
     case OPT_CONTEXT:
-        if (!parse_count(optarg, 1UL << 24, &count))
-            return wrong("--context", optarg);
-        pipeline->max_positions = count;
+        args->context = optarg;
         return true;
     case OPT_WINDOW:
         if (strcmp(optarg, "auto") == 0)
@@ -176,6 +288,11 @@ static bool parse_option(int opt, arguments *args)
         if (!bora_kv_type_parse(optarg, &pipeline->kv_dtype))
             return wrong("--kv-type", optarg);
         args->kv_type = true;
+        return true;
+    case OPT_PRODUCTS:
+        if (strcmp(optarg, "int8") != 0 && strcmp(optarg, "f32") != 0)
+            return wrong("--products", optarg);
+        pipeline->f32_products = strcmp(optarg, "f32") == 0;
         return true;
     case OPT_MODEL:
         args->options.model = optarg;
@@ -208,7 +325,7 @@ static bool parse_option(int opt, arguments *args)
         args->version = true;
         return true;
     default:
-        return false; /* getopt has said why */
+        return parse_bench_option(opt, args);
     }
 }
 
@@ -302,8 +419,23 @@ static const struct {
     {"eval", 1, 1, {"golden.json"}, ""},
     {"convert", 2, 2, {"model", "name of the new file"}, ""},
     {"perplexity", 2, 2, {"model", "file"}, ""},
+    {"bench", 1, 1, {"model"}, ""},
 };
-enum { INSPECT, TOKENIZE, EVAL, CONVERT, PERPLEXITY, N_COMMANDS };
+enum { INSPECT, TOKENIZE, EVAL, CONVERT, PERPLEXITY, BENCH, N_COMMANDS };
+
+/* The value of --context, by command. */
+static bool parse_context(int command, arguments *args)
+{
+    unsigned long count = 0;
+    if (!args->context)
+        return true;
+    if (command == BENCH)
+        return parse_list(args->context, 0, 1UL << 24, args->bench.contexts, &args->bench.n_contexts);
+    if (!parse_count(args->context, 1UL << 24, &count))
+        return false;
+    args->options.pipeline.max_positions = count;
+    return true;
+}
 
 static bora_status run_one(int command, arguments *args, char **words, bora_error *err)
 {
@@ -320,6 +452,14 @@ static bora_status run_one(int command, arguments *args, char **words, bora_erro
     case PERPLEXITY:
         catch_signals();
         return bora_tool_perplexity(words[0], words[1], args->json, &args->options, err);
+    case BENCH: /* as borad has it */
+        if (!args->kv_type)
+            args->options.pipeline.kv_dtype = BORA_DTYPE_F16;
+        if (!args->expert)
+            args->options.pipeline.plugins[BORA_PLUGIN_EXPERT] = "blas";
+        args->bench.format = args->json ? BORA_BENCH_JSON : args->csv ? BORA_BENCH_CSV : BORA_BENCH_TABLE;
+        catch_signals();
+        return bora_tool_bench(words[0], &args->bench, &args->options, err);
     default:
         return bora_tool_eval(words[0], args->out, &args->options, err);
     }
@@ -351,6 +491,12 @@ static int run_command(arguments *args, char **words, int n_words)
         return misused("%s: --out DIR is missing", name);
     if (command == CONVERT && !args->convert.type)
         return misused("%s: --type TYPE is missing", name);
+    if (args->for_bench && command != BENCH)
+        return misused("%s: %s is for bench", name, args->for_bench);
+    if (args->json && args->csv)
+        return misused("%s: --json or --csv, not both", name);
+    if (!parse_context(command, args))
+        return misused("%s: '%s' is no value for --context", name, args->context);
     bora_status st = run_one(command, args, words, &err);
     if (fflush(stdout) != 0 && st == BORA_OK)
         st = bora_fail(&err, BORA_E_IO, "writing: %s", strerror(errno));
@@ -369,6 +515,13 @@ int main(int argc, char **argv)
     bora_log_init(&log, BORA_LOG_WARN);
     BORA_CLEANUP(bora_freep) char *plugin_path = default_plugin_path();
     arguments args = {
+        .bench = {.n_prompt = 256,
+                  .n_steps = 16,
+                  .n_rounds = 3,
+                  .batches = {1, 4, 8, 16},
+                  .n_batches = 4,
+                  .contexts = {0, 4096, 16384},
+                  .n_contexts = 3},
         .options =
             {
                 .log = &log,
@@ -388,7 +541,7 @@ int main(int argc, char **argv)
     };
     (void)bora_guard_install(NULL); /* without it a file cut short ends the program, as it does any other */
     int opt;
-    while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+    while ((opt = getopt_long(argc, argv, "t:p:n:", long_options, NULL)) != -1)
         if (!parse_option(opt, &args))
             return EXIT_USAGE;
     if (args.help)

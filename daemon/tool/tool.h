@@ -5,6 +5,7 @@
 #include "engine/pipeline.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 typedef struct bora_tool_options {
     const bora_log *log;
@@ -20,6 +21,22 @@ typedef struct bora_tool_convert_options {
     bool force;       /* out may be there already */
     bool table;       /* print a line per tensor */
 } bora_tool_convert_options;
+
+#define BORA_BENCH_LIST_MAX   16u
+#define BORA_BENCH_BATCH_MAX  64u
+#define BORA_BENCH_ROUNDS_MAX 101u
+
+typedef enum bora_bench_format { BORA_BENCH_TABLE, BORA_BENCH_JSON, BORA_BENCH_CSV } bora_bench_format;
+
+typedef struct bora_tool_bench_options {
+    uint32_t n_prompt, n_steps;             /* tokens of prefill; decode steps of one measurement; 1 .. 65536 */
+    uint32_t n_rounds;                      /* 1 .. BORA_BENCH_ROUNDS_MAX */
+    uint32_t batches[BORA_BENCH_LIST_MAX];  /* [n_batches] sequences that decode together, 1 .. BORA_BENCH_BATCH_MAX */
+    uint32_t contexts[BORA_BENCH_LIST_MAX]; /* [n_contexts] positions that they stand at */
+    size_t n_batches, n_contexts;           /* at least 1 */
+    bora_bench_format format;
+    bool profile; /* say where the time goes too */
+} bora_tool_bench_options;
 
 /* Opens a model by path or by name (bora_model_find, the default folders), with the window of options. */
 bora_status bora_tool_open(const char *name, const bora_model_options *model_options, const bora_tool_options *options,
@@ -41,5 +58,10 @@ bora_status bora_tool_convert(const char *path, const char *out, const bora_tool
  * options->pipeline.max_positions: tokens of a window of text, 0: the default. */
 bora_status bora_tool_perplexity(const char *path, const char *file, bool json, const bora_tool_options *options,
                                  bora_error *err);
+/* Measures prefill and decoding, and beside them what the machine can do at most. options->pipeline: as the user chose;
+ * sizes are set here. Errors: INVAL (a prompt longer than the model's context), what opening and preparing say,
+ * CANCELLED, NOMEM. */
+bora_status bora_tool_bench(const char *path, const bora_tool_bench_options *how, const bora_tool_options *options,
+                            bora_error *err);
 
 #endif

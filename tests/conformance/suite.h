@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "base/pool.h"
 #include "kernels/kernels.h"
+#include "kernels/matrix.h"
 #include "plugin/plugin.h"
 
 #include <math.h>
@@ -18,6 +19,7 @@
 
 #define SUITE_PLUGINS_MAX 32u
 #define SUITE_THREADS     3u
+#define SUITE_COLS_MAX    1024u /* of a matrix */
 
 /* ---- host ------------------------------------------------------------------------------------------------- */
 
@@ -29,6 +31,10 @@ typedef struct suite_host {
     uint64_t n_requests;     /* since the last suite_host_fail_at */
     atomic_long n_blocks;    /* handed out and not given back; atomic: any thread may alloc and free */
     const char *key, *value; /* the one option, or NULL */
+    bora_cpu cpu;
+    bora_pool *matrix_pool; /* these three: made with the first matrix */
+    bora_kernels *kernels;
+    bora_plugin_host *matrices;
 } suite_host;
 
 static inline void suite_log(const bora_host *host, int32_t level, const char *message)
@@ -100,6 +106,68 @@ static inline void suite_dequantize(const bora_host *host, const bora_tensor *w,
     bora_dequantize(NULL, w, first_row, n_rows, out);
 }
 
+/* Matrices are the real host's. */
+static inline bora_status suite_matrix_new(const bora_host *host, const bora_tensor *w, bora_matrix **ret_matrix,
+                                           bora_error *err)
+{
+    suite_host *self = host->self;
+    self->n_requests++;
+    if (self->fail_at && self->n_requests >= self->fail_at)
+        return bora_fail(err, BORA_E_NOMEM, "no memory for a matrix, says the test");
+    if (!self->matrices) {
+        bora_cpu_detect(&self->cpu);
+        if (!self->pool)
+            assert_int_equal(bora_pool_new(1, &self->matrix_pool, NULL), BORA_OK);
+        bora_pool *pool = self->pool ? self->pool : self->matrix_pool;
+        assert_int_equal(bora_kernels_new(&self->cpu, pool, SUITE_COLS_MAX, &self->kernels, NULL), BORA_OK);
+        assert_int_equal(bora_plugin_host_new(NULL, pool, self->kernels, &self->cpu, NULL, &self->matrices, NULL),
+                         BORA_OK);
+    }
+    const bora_host *real = bora_plugin_host_table(self->matrices);
+    return real->matrix_new(real, w, ret_matrix, err);
+}
+
+static inline uint32_t suite_matrix_n_strips(const bora_host *host, const bora_matrix *matrix)
+{
+    (void)host;
+    return bora_matrix_n_strips(matrix);
+}
+
+static inline uint32_t suite_matrix_is_packed(const bora_host *host, const bora_matrix *matrix)
+{
+    (void)host;
+    return bora_matrix_is_packed(matrix);
+}
+
+static inline size_t suite_input_size(const bora_host *host, uint32_t n_rows, uint32_t n_cols)
+{
+    (void)host;
+    return bora_input_size(n_rows, n_cols);
+}
+
+static inline uint32_t suite_input_n_panels(const bora_host *host, uint32_t n_rows)
+{
+    (void)host;
+    return bora_input_n_panels(n_rows);
+}
+
+static inline void suite_input_fill(const bora_host *host, const bora_input *input, uint32_t first, uint32_t end)
+{
+    const suite_host *self = host->self;
+    assert_true(first <= end && end <= bora_input_n_panels(input->n_rows));
+    assert_true((uintptr_t)input->panels % 64 == 0);
+    bora_input_fill(self->kernels, input, first, end);
+}
+
+static inline void suite_matrix_multiply(const bora_host *host, const bora_matrix *matrix, const bora_input *input,
+                                         uint32_t strip_begin, uint32_t strip_end, uint32_t worker, float *y,
+                                         uint64_t y_stride)
+{
+    const suite_host *self = host->self;
+    assert_true(strip_begin <= strip_end && strip_end <= bora_matrix_n_strips(matrix));
+    bora_matrix_multiply(self->kernels, matrix, input, strip_begin, strip_end, worker, y, y_stride);
+}
+
 static inline void suite_host_init(suite_host *host, uint32_t n_threads)
 {
     memset(host, 0, sizeof *host);
@@ -118,14 +186,26 @@ static inline void suite_host_init(suite_host *host, uint32_t n_threads)
         .n_threads = suite_n_threads,
         .parallel_for = suite_parallel_for,
         .dequantize = suite_dequantize,
+        .matrix_new = suite_matrix_new,
+        .matrix_n_strips = suite_matrix_n_strips,
+        .matrix_is_packed = suite_matrix_is_packed,
+        .input_size = suite_input_size,
+        .input_n_panels = suite_input_n_panels,
+        .input_fill = suite_input_fill,
+        .matrix_multiply = suite_matrix_multiply,
     };
 }
 
 /* Everything that was handed out has come back. */
 static inline void suite_host_release(suite_host *host)
 {
+    bora_plugin_host_free(host->matrices);
+    bora_kernels_free(host->kernels);
+    bora_pool_free(host->matrix_pool);
     bora_pool_free(host->pool);
-    host->pool = NULL;
+    host->pool = host->matrix_pool = NULL;
+    host->kernels = NULL;
+    host->matrices = NULL;
     assert_int_equal(atomic_load(&host->n_blocks), 0);
 }
 

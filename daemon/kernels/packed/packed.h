@@ -104,4 +104,7 @@ extern const bora_packed_path bora_packed_avx2;    /* needs AVX2, FMA, F16C */
 extern const bora_packed_path bora_packed_avx512;  /* needs AVX-512 F, BW, DQ, VL, VNNI */
 #endif
 
+/* The fastest path that the processor has. */
+const bora_packed_path *bora_packed_choose(const bora_cpu *cpu);
+
 #endif

@@ -12,7 +12,6 @@
 #include "base/log.h"
 #include "base/mailbox.h"
 #include "base/memory.h"
-#include "base/pool.h"
 #include "base/size.h"
 #include "base/status.h"
 
@@ -115,31 +114,6 @@ static void test_mailbox_keeps_order(void **state)
     bora_mailbox_free(box);
 }
 
-static void count_items(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
-{
-    atomic_uint *counts = arg;
-    (void)worker;
-    for (uint32_t i = begin; i < end; i++)
-        atomic_fetch_add(&counts[i], 1);
-}
-
-static void test_pool_runs_every_item_once(void **state)
-{
-    (void)state;
-    for (uint32_t n_threads = 1; n_threads <= 4; n_threads++) {
-        bora_pool *pool = NULL;
-        assert_int_equal(bora_pool_new(n_threads, &pool, NULL), BORA_OK);
-        assert_int_equal(bora_pool_n_threads(pool), n_threads);
-        for (uint32_t n = 0; n < 50; n++) {
-            atomic_uint counts[64] = {0};
-            bora_pool_parallel_for(pool, n, count_items, counts);
-            for (uint32_t i = 0; i < 64; i++)
-                assert_int_equal(atomic_load(&counts[i]), i < n ? 1 : 0);
-        }
-        bora_pool_free(pool);
-    }
-}
-
 static void test_log_is_one_clean_line(void **state)
 {
     (void)state;
@@ -204,7 +178,6 @@ int main(void)
         cmocka_unit_test(test_allocation_can_be_made_to_fail),
         cmocka_unit_test(test_arena_is_cleared_and_aligned),
         cmocka_unit_test(test_mailbox_keeps_order),
-        cmocka_unit_test(test_pool_runs_every_item_once),
         cmocka_unit_test(test_log_is_one_clean_line),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_cpu_can_be_lowered),

@@ -153,6 +153,8 @@ static void check_rope(const json_t *run)
         positions[i] = (uint64_t)json_integer_value(json_array_get(list, i));
     float freqs[MAX_PAIRS];
     bora_rope_freqs((float)theta, head_dim, freqs);
+    float angles[MAX_POSITIONS * 4 * MAX_PAIRS];
+    bora_rope_angles(n, head_dim, freqs, positions, angles);
 
     array cosines = array_load(run, "cos"), sines = array_load(run, "sin");
     array units = array_new(n * head_dim), expected = array_new(n * head_dim);
@@ -162,7 +164,7 @@ static void check_rope(const json_t *run)
         expected.values[2 * i + 1] = sines.values[i];
     }
     units.shape[0] = n, units.shape[1] = 1, units.shape[2] = head_dim;
-    bora_rope(n, 1, head_dim, freqs, positions, units.values);
+    bora_rope(n, 1, head_dim, angles, units.values);
     check_rotated(text(run, "name"), &units, &expected, positions, theta, 1);
     array_free(&expected);
     array_free(&units);
@@ -172,7 +174,7 @@ static void check_rope(const json_t *run)
     static const char *const names[][2] = {{"q", "q_out"}, {"k", "k_out"}};
     for (size_t i = 0; i < 2; i++) {
         array x = array_load(run, names[i][0]), rotated = array_load(run, names[i][1]);
-        bora_rope(n, (uint32_t)x.shape[1], head_dim, freqs, positions, x.values);
+        bora_rope(n, (uint32_t)x.shape[1], head_dim, angles, x.values);
         check_rotated(text(run, "name"), &x, &rotated, positions, theta, 8);
         array_free(&rotated);
         array_free(&x);

@@ -1,10 +1,14 @@
 /* The host table: every service as the SDK promises it. */
+#include "support/blocks.h"
 #include "support/skip.h"
 
 #include "base/memory.h"
 #include "kernels/kernels.h"
+#include "kernels/matrix.h"
+#include "model/blocks.h"
 #include "plugin/plugin.h"
 
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,7 +16,7 @@ static bora_plugin_host *new_host(bora_pool *pool, const bora_log *log, const bo
 {
     bora_plugin_host *host = NULL;
     bora_error err = {""};
-    if (bora_plugin_host_new(log, pool, NULL, options, &host, &err) != BORA_OK)
+    if (bora_plugin_host_new(log, pool, NULL, NULL, options, &host, &err) != BORA_OK)
         fail_msg("%s", err.message);
     return host;
 }
@@ -26,7 +30,9 @@ static void test_table(void **state)
     assert_int_equal(table->abi_major, BORA_ABI_MAJOR);
     assert_int_equal(table->abi_minor, BORA_ABI_MINOR);
     assert_true(table->log && table->alloc && table->free && table->option && table->now_ns && table->n_threads &&
-                table->parallel_for && table->dequantize);
+                table->parallel_for && table->dequantize && table->matrix_new && table->matrix_n_strips &&
+                table->matrix_is_packed && table->input_size && table->input_n_panels && table->input_fill &&
+                table->matrix_multiply);
     table->log(table, BORA_LOG_ERROR, "to nowhere");
     uint64_t before = table->now_ns(table);
     assert_true(before > 0 && table->now_ns(table) >= before);
@@ -86,7 +92,7 @@ static void test_options(void **state)
     host = NULL;
     for (uint64_t n = 1; st != BORA_OK; n++) {
         (void)bora_memory_fail_at(n);
-        st = bora_plugin_host_new(NULL, NULL, NULL, &options, &host, NULL);
+        st = bora_plugin_host_new(NULL, NULL, NULL, NULL, &options, &host, NULL);
         (void)bora_memory_fail_at(0);
         assert_true(st == BORA_OK || (st == BORA_E_NOMEM && !host));
     }
@@ -146,6 +152,167 @@ static void test_dequantize(void **state)
     bora_plugin_host_free(host);
 }
 
+/* ---- matrices ------------------------------------------------------------------------------------------------ */
+
+enum { ROWS = 37, COLS = 96, N = 5, THREADS = 2 };
+
+typedef struct fixture {
+    bora_cpu cpu;
+    bora_pool *pool;
+    bora_kernels *kernels;
+    bora_plugin_host *host;
+    const bora_host *table;
+    float x[N * COLS];
+    uint8_t data[ROWS * COLS * 4];
+} fixture;
+
+static void fixture_init(fixture *f)
+{
+    memset(f, 0, sizeof *f);
+    bora_cpu_detect(&f->cpu);
+    assert_int_equal(bora_pool_new(THREADS, &f->pool, NULL), BORA_OK);
+    assert_int_equal(bora_kernels_new(&f->cpu, f->pool, COLS, &f->kernels, NULL), BORA_OK);
+    assert_int_equal(bora_plugin_host_new(NULL, f->pool, f->kernels, &f->cpu, NULL, &f->host, NULL), BORA_OK);
+    f->table = bora_plugin_host_table(f->host);
+    for (int i = 0; i < N * COLS; i++)
+        f->x[i] = (float)(i * 37 % 101 - 50) / 50;
+}
+
+static void fixture_release(fixture *f)
+{
+    bora_plugin_host_free(f->host);
+    bora_kernels_free(f->kernels);
+    bora_pool_free(f->pool);
+}
+
+/* Weights of the type: rows whole, one behind the other. */
+static bora_tensor fixture_tensor(fixture *f, uint32_t dtype)
+{
+    size_t row_size = 0;
+    assert_true(bora_block_row_size(dtype, COLS, &row_size));
+    uint64_t random = dtype + 1;
+    for (size_t at = 0; at < ROWS * row_size; at += bora_block_of(dtype)->size)
+        blocks_fill(dtype, &random, 1, f->data + at);
+    return (bora_tensor){.data = f->data, .row_size = row_size, .n_rows = ROWS, .n_cols = COLS, .dtype = dtype};
+}
+
+typedef struct product {
+    const bora_host *table;
+    const bora_matrix *matrix;
+    const bora_input *input;
+    float *y;
+} product;
+
+static void multiply_strips(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
+{
+    const product *p = arg;
+    p->table->matrix_multiply(p->table, p->matrix, p->input, begin, end, worker, p->y + begin * BORA_STRIP_ROWS, ROWS);
+}
+
+/* What the table's calls give is what the product of the dequantised weights is, as near as the activations' eight bits
+ * allow; and to the bit what the kernels give by themselves. */
+static void test_matrices(void **state)
+{
+    (void)state;
+    static const uint32_t dtypes[] = {BORA_DTYPE_F32, BORA_DTYPE_BF16, BORA_DTYPE_Q8_0, BORA_DTYPE_Q4_0};
+    fixture f;
+    fixture_init(&f);
+    const bora_host *t = f.table;
+    bora_matrix *matrices[BORA_ARRAY_SIZE(dtypes)];
+    for (size_t d = 0; d < BORA_ARRAY_SIZE(dtypes); d++) {
+        float should[N * ROWS], y[N * ROWS], w[ROWS * COLS];
+        const bora_tensor tensor = fixture_tensor(&f, dtypes[d]);
+        bora_error err = {""};
+        if (t->matrix_new(t, &tensor, &matrices[d], &err) != BORA_OK)
+            fail_msg("%s", err.message);
+        const bool is_packed = t->matrix_is_packed(t, matrices[d]);
+        assert_int_equal(is_packed, dtypes[d] >= BORA_DTYPE_Q8_0);
+        assert_int_equal(t->matrix_n_strips(t, matrices[d]), (ROWS + 15) / 16);
+        t->dequantize(t, &tensor, 0, ROWS, w);
+        const bora_tensor wide = {
+            .data = w, .row_size = COLS * sizeof *w, .n_rows = ROWS, .n_cols = COLS, .dtype = BORA_DTYPE_F32};
+        bora_matmul_reference(&wide, N, f.x, should, ROWS);
+        assert_true(t->input_size(t, N, COLS) == bora_input_size(N, COLS));
+        assert_int_equal(t->input_n_panels(t, N), bora_input_n_panels(N));
+        void *panels = t->alloc(t, t->input_size(t, N, COLS));
+        assert_non_null(panels);
+        const bora_input input = {.x = f.x, .panels = panels, .n_rows = N, .n_cols = COLS};
+        if (is_packed) {
+            t->input_fill(t, &input, 0, t->input_n_panels(t, N));
+            memset(f.data, 0xff, sizeof f.data); /* the weights are not read again */
+        }
+        product p = {.table = t, .matrix = matrices[d], .input = &input, .y = y};
+        memset(y, 0xff, sizeof y);
+        t->parallel_for(t, t->matrix_n_strips(t, matrices[d]), multiply_strips, &p);
+        for (size_t i = 0; i < N * ROWS; i++)
+            if (!(fabsf(y[i] - should[i]) <= (is_packed ? 0.15f : 2e-5f)))
+                fail_msg("type %u, element %zu: %.9g, should be %.9g", dtypes[d], i, (double)y[i], (double)should[i]);
+        float direct[N * ROWS];
+        bora_matrix_multiply(f.kernels, matrices[d], &input, 0, (ROWS + 15) / 16, 0, direct, ROWS);
+        assert_memory_equal(y, direct, sizeof y);
+        t->free(t, panels);
+    }
+    fixture_release(&f); /* and with it all matrices */
+}
+
+static void test_matrices_refused(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_init(&f);
+    const bora_host *t = f.table;
+    const bora_tensor good = fixture_tensor(&f, BORA_DTYPE_Q8_0);
+    bora_matrix *matrix = NULL;
+    static const struct {
+        size_t field; /* of bora_tensor, 64 bits wide */
+        uint64_t value;
+        bora_status status;
+    } wrong[] = {
+        {offsetof(bora_tensor, data), 0, BORA_E_INVAL},
+        {offsetof(bora_tensor, n_rows), 0, BORA_E_INVAL},
+        {offsetof(bora_tensor, n_cols), 0, BORA_E_INVAL},
+        {offsetof(bora_tensor, n_cols), COLS - 1, BORA_E_INVAL},
+        {offsetof(bora_tensor, n_cols), COLS + 32, BORA_E_INVAL}, /* longer than its rows are apart */
+        {offsetof(bora_tensor, row_size), COLS, BORA_E_INVAL},
+        {offsetof(bora_tensor, dtype), BORA_DTYPE_COUNT, BORA_E_UNSUPPORTED}, /* and 0 into reserved */
+    };
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(wrong); i++) {
+        bora_tensor bad = good;
+        memcpy((char *)&bad + wrong[i].field, &wrong[i].value, sizeof wrong[i].value);
+        bora_error err = {""};
+        assert_int_equal(t->matrix_new(t, &bad, &matrix, &err), wrong[i].status);
+        assert_true(err.message[0] && !matrix);
+    }
+    bora_tensor wide = good; /* wider than the kernels were made for */
+    wide.n_cols = COLS + 32;
+    wide.row_size = (COLS + 32) / 32 * 34;
+    assert_int_equal(t->matrix_new(t, &wide, &matrix, NULL), BORA_E_LIMIT);
+    assert_null(matrix);
+
+    bora_status st = BORA_E_NOMEM;
+    for (uint64_t n = 1; st != BORA_OK; n++) {
+        (void)bora_memory_fail_at(n);
+        st = t->matrix_new(t, &good, &matrix, NULL);
+        (void)bora_memory_fail_at(0);
+        assert_true(st == BORA_OK ? matrix != NULL : st == BORA_E_NOMEM && !matrix);
+    }
+    fixture_release(&f);
+}
+
+static void test_matrices_without_kernels(void **state)
+{
+    (void)state;
+    static float w[16];
+    bora_plugin_host *host = new_host(NULL, NULL, NULL);
+    const bora_host *table = bora_plugin_host_table(host);
+    const bora_tensor tensor = {.data = w, .row_size = 16, .n_rows = 4, .n_cols = 4, .dtype = BORA_DTYPE_F32};
+    bora_matrix *matrix = NULL;
+    bora_error err = {""};
+    assert_int_equal(table->matrix_new(table, &tensor, &matrix, &err), BORA_E_UNSUPPORTED);
+    assert_true(err.message[0] && !matrix);
+    bora_plugin_host_free(host);
+}
+
 static void test_log(void **state)
 {
     (void)state;
@@ -168,8 +335,15 @@ static void test_log(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),        cmocka_unit_test(test_memory),     cmocka_unit_test(test_options),
-        cmocka_unit_test(test_parallel_for), cmocka_unit_test(test_dequantize), cmocka_unit_test(test_log),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_parallel_for),
+        cmocka_unit_test(test_dequantize),
+        cmocka_unit_test(test_log),
+        cmocka_unit_test(test_matrices),
+        cmocka_unit_test(test_matrices_refused),
+        cmocka_unit_test(test_matrices_without_kernels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
