@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "model/blocks.h"
 #include "model/hparams.h"
 
 #include <errno.h>
@@ -175,9 +176,9 @@ static bora_status set_key(bora_config *config, const config_key *key, const cha
                              key->name, text);
         return BORA_OK;
     case DTYPE:
-        if (strcmp(text, "f16") != 0 && strcmp(text, "f32") != 0)
-            return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected f16 or f32", key->section, key->name, text);
-        *(uint32_t *)slot = strcmp(text, "f16") == 0 ? BORA_DTYPE_F16 : BORA_DTYPE_F32;
+        if (!bora_kv_type_parse(text, slot))
+            return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected " BORA_KV_TYPES, key->section, key->name,
+                             text);
         return BORA_OK;
     case PRODUCTS:
         if (strcmp(text, "int8") != 0 && strcmp(text, "f32") != 0)

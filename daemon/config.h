@@ -43,7 +43,7 @@ typedef struct bora_config {
     uint64_t context; /* positions; 0: what the model states, else 32768 */
     /* [cache] */
     bool f32_products; /* quantised weights are widened, not multiplied as int8 */
-    uint32_t kv_dtype; /* BORA_DTYPE_F32 or _F16 */
+    uint32_t kv_dtype; /* BORA_DTYPE_F32, _F16 or _Q8_0 */
     uint32_t slack;    /* positions that can be taken back */
     /* [plugins] */
     char *plugin_path;                    /* "dir:dir"; NULL: beside the program */

@@ -27,11 +27,6 @@ static bora_status load_plugins(bora_pipeline *pipeline, bora_error *err)
     return BORA_OK;
 }
 
-static const char *dtype_name(uint32_t dtype)
-{
-    return dtype == BORA_DTYPE_F16 ? "f16" : "f32";
-}
-
 /* Types may be mixed within a file, even within a layer. */
 static bora_status check_expert_types(const bora_pipeline *pipeline, bora_error *err)
 {
@@ -54,13 +49,18 @@ static bora_status check_expert_types(const bora_pipeline *pipeline, bora_error 
 static bora_status check_pair(const bora_pipeline *pipeline, bora_error *err)
 {
     uint32_t dtype = pipeline->options.kv_dtype;
-    if (dtype != BORA_DTYPE_F32 && dtype != BORA_DTYPE_F16)
-        return bora_fail(err, BORA_E_INVAL, "the cache's element type must be f32 or f16");
+    size_t head_size;
+    if (dtype != BORA_DTYPE_F32 && dtype != BORA_DTYPE_F16 && dtype != BORA_DTYPE_Q8_0)
+        return bora_fail(err, BORA_E_INVAL, "the cache's element type must be f32, f16 or q8_0");
+    if (!bora_block_row_size(dtype, pipeline->hparams->head_dim, &head_size))
+        return bora_fail(err, BORA_E_UNSUPPORTED,
+                         "keys of %u elements are not whole blocks of %s, which has %u in each",
+                         pipeline->hparams->head_dim, bora_block_of(dtype)->name, bora_block_of(dtype)->n_elements);
     for (uint32_t kind = BORA_PLUGIN_ATTENTION; kind <= BORA_PLUGIN_CACHE; kind++)
         if (!(bora_plugin_dtypes(pipeline->libraries[kind]) & BORA_DTYPE_BIT(dtype)))
             return bora_fail(err, BORA_E_UNSUPPORTED, "plugin %s/%s does not speak %s keys and values",
                              bora_plugin_kind_name(kind), bora_plugin_name(pipeline->libraries[kind]),
-                             dtype_name(dtype));
+                             bora_block_of(dtype)->name);
     return check_expert_types(pipeline, err);
 }
 
@@ -366,8 +366,9 @@ uint32_t bora_pipeline_class_window(const bora_pipeline *pipeline, uint32_t clas
 /* Bytes of keys (or values) of one position of one layer. */
 static size_t kv_row_size(const bora_pipeline *pipeline)
 {
-    size_t element = pipeline->options.kv_dtype == BORA_DTYPE_F16 ? 2 : 4;
-    return (size_t)pipeline->hparams->n_kv_heads * pipeline->hparams->head_dim * element;
+    size_t head_size = 0;
+    (void)bora_block_row_size(pipeline->options.kv_dtype, pipeline->hparams->head_dim, &head_size); /* check_pair did */
+    return pipeline->hparams->n_kv_heads * head_size;
 }
 
 size_t bora_pipeline_class_position_size(const bora_pipeline *pipeline, uint32_t class_id)

@@ -27,7 +27,7 @@ typedef struct bora_pipeline_options {
     uint32_t slack;          /* the most positions that can be taken back, and of a part; caches keep this much and one
                               * page beyond the window */
     uint64_t max_positions;  /* a sequence never gets longer */
-    uint32_t kv_dtype;       /* BORA_DTYPE_F32 or _F16 */
+    uint32_t kv_dtype;       /* BORA_DTYPE_F32, _F16 or _Q8_0 */
     bool f32_products;       /* quantised weights are widened and multiplied with f32 activations, not with int8 ones:
                               * slower, to compare with */
     const char *plugin_path; /* "dir:dir", absolute */

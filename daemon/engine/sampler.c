@@ -4,6 +4,7 @@
 #include "engine/sampler.h"
 
 #include "base/memory.h"
+#include "kernels/kernels.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -165,15 +166,7 @@ static int32_t best_token(const bora_sampler *sampler)
 
 static float logprob_of(const float *logits, size_t n, int32_t token)
 {
-    float max = -INFINITY;
-    for (size_t i = 0; i < n; i++)
-        if (logits[i] > max)
-            max = logits[i];
-    double sum = 0.0;
-    for (size_t i = 0; i < n; i++)
-        if (!isnan(logits[i]))
-            sum += exp((double)logits[i] - max);
-    return (float)((double)logits[token] - max - log(sum));
+    return (float)((double)logits[token] - bora_log_sum_exp(n, logits));
 }
 
 bora_status bora_sampler_choose(bora_sampler *sampler, const bora_sampling *sampling, const float *logits,

@@ -48,6 +48,9 @@ void bora_silu_mul(size_t n, const float *a, const float *b, float *y);
  * softmax over those k. experts, weights [n, k]. */
 void bora_route(size_t n, uint32_t n_experts, uint32_t k, const float *logits, int32_t *experts, float *weights);
 
+/* log of the sum of e^x, as good as float terms and a double sum make it; NaN counts for nothing; -INFINITY if there is
+ * nothing else. */
+double bora_log_sum_exp(size_t n, const float *x);
 /* In place, numerically safe softmax of one row; -INFINITY entries give 0. */
 void bora_softmax(size_t n, float *x);
 

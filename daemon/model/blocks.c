@@ -3,6 +3,8 @@
 
 #include "base/size.h"
 
+#include <string.h>
+
 static const bora_block blocks[BORA_DTYPE_COUNT] = {
     [BORA_DTYPE_F32] = {"f32", 1, 4},           [BORA_DTYPE_F16] = {"f16", 1, 2},
     [BORA_DTYPE_BF16] = {"bf16", 1, 2},         [BORA_DTYPE_Q8_0] = {"q8_0", 32, 34},
@@ -28,4 +30,18 @@ bool bora_block_row_size(uint32_t dtype, uint64_t n_cols, size_t *ret_size)
     if (__builtin_add_overflow(n_cols / block->n_elements, 0u, &n_blocks)) /* does not fit a size_t */
         return false;
     return bora_size_mul(n_blocks, block->size, ret_size);
+}
+
+bool bora_kv_type_parse(const char *text, uint32_t *ret_dtype)
+{
+    static const struct {
+        const char *name;
+        uint32_t dtype;
+    } types[] = {{"f32", BORA_DTYPE_F32}, {"f16", BORA_DTYPE_F16}, {"q8_0", BORA_DTYPE_Q8_0}, {"q8", BORA_DTYPE_Q8_0}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(text, types[i].name) == 0) {
+            *ret_dtype = types[i].dtype;
+            return true;
+        }
+    return false;
 }

@@ -21,4 +21,9 @@ const bora_block *bora_block_of(uint32_t dtype);
 /* Bytes of a row of n_cols elements. False if n_cols is not whole blocks, on overflow, or for an unknown dtype. */
 bool bora_block_row_size(uint32_t dtype, uint64_t n_cols, size_t *ret_size);
 
+/* The element types of the KV cache by the names that configuration and command lines use. */
+#define BORA_KV_TYPES "f32, f16 or q8_0"
+/* "f32", "f16", "q8_0", or "q8" for short; false for anything else. Any thread. */
+bool bora_kv_type_parse(const char *text, uint32_t *ret_dtype);
+
 #endif

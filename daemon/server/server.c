@@ -247,10 +247,12 @@ bora_status bora_server_run(bora_server *server, bora_error *err)
         };
         if (zmq_poll(items, (int)BORA_ARRAY_SIZE(items), timeout_ms(server)) < 0 && errno != EINTR)
             return bora_fail(err, BORA_E_IO, "waiting for clients: %s", zmq_strerror(errno));
-        read_signals(server);
-        read_monitor(server);
+        if (items[4].revents)
+            read_signals(server);
+        if (items[1].revents)
+            read_monitor(server);
         uint64_t round_end = now_ns() + ROUND_NS;
-        for (int i = 0; i < FRAMES_PER_ROUND && read_frame(server) && now_ns() < round_end; i++)
+        for (int i = 0; items[0].revents && i < FRAMES_PER_ROUND && read_frame(server) && now_ns() < round_end; i++)
             continue;
         read_mail(server);
         bora_connections_tidy(server);

@@ -82,8 +82,11 @@ bora_status bora_tool_inspect(const char *path, bool tensors, const bora_tool_op
     uint64_t context = options->pipeline.max_positions ? options->pipeline.max_positions
                        : hp->context_length            ? hp->context_length
                                                        : CONTEXT_DEFAULT;
-    size_t element = options->pipeline.kv_dtype == BORA_DTYPE_F16 ? 2 : 4;
-    uint64_t kv_row = 2 * (uint64_t)hp->n_kv_heads * hp->head_dim * element;
+    size_t kv_head;
+    if (!bora_block_row_size(options->pipeline.kv_dtype, hp->head_dim, &kv_head))
+        return bora_fail(err, BORA_E_UNSUPPORTED, "keys of %" PRIu32 " elements are not whole blocks of %s",
+                         hp->head_dim, bora_block_of(options->pipeline.kv_dtype)->name);
+    uint64_t kv_row = 2 * (uint64_t)hp->n_kv_heads * kv_head;
 
     printf("%-24s %s\n", "name", bora_model_name(model));
     printf("%-24s %s\n", "path", bora_model_path(model));
@@ -119,7 +122,7 @@ bora_status bora_tool_inspect(const char *path, bool tensors, const bora_tool_op
     char types[256];
     bora_model_types_text(model, types, sizeof types);
     printf("%-24s %s\n", "tensor types", types);
-    printf("%-24s %s\n", "KV element type", element == 2 ? "f16" : "f32");
+    printf("%-24s %s\n", "KV element type", bora_block_of(options->pipeline.kv_dtype)->name);
     print_size("KV per token", kv_row * hp->n_layers);
     printf("%-24s %" PRIu64 " positions\n", "session may reach", context);
     print_size("KV per session, at most", kv_row * kv_positions(hp, context));

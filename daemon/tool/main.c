@@ -3,6 +3,7 @@
 
 #include "base/guard.h"
 #include "base/memory.h"
+#include "model/blocks.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -21,21 +22,21 @@ static const char usage[] =
     "usage: bora-model COMMAND [OPTION...]\n"
     "\n"
     "commands; MODEL is a .gguf file, a folder with params.json or config.json, or a name to look for:\n"
-    "  inspect MODEL [--tensors] [--context N] [--kv-type f32|f16] [--window auto|none|N]\n"
+    "  inspect MODEL [--tensors] [--context N] [--kv-type TYPE] [--window auto|none|N]\n"
     "        hyper-parameters, windows, sizes, KV cache of a session; with --tensors the list of tensors too\n"
     "  tokenize MODEL [TEXT] | tokenize MODEL --chat FILE.json|- [--layout NAME]\n"
     "        ids and pieces of a text, one token a line; without TEXT, of standard input; with --chat, of a\n"
     "        conversation (an array of messages, or an object with messages and tools), ready to be answered\n"
-    "  eval GOLDEN.json --out DIR [--model MODEL] [PLUGINS] [--stages N] [--threads N] [--kv-type f32|f16]\n"
+    "  eval GOLDEN.json --out DIR [--model MODEL] [PLUGINS] [--stages N] [--threads N] [--kv-type TYPE]\n"
     "        runs recorded runs through the engine; writes each tensor as DIR/RUN.TENSOR.bin, generated ids as\n"
     "        DIR/RUN.tokens.json\n"
     "  convert MODEL OUT.gguf --type f32|f16|bf16|q8_0|q4_0|q4_k|q5_k|q6_k|mixed [--force] [--threads N] [--verbose]\n"
     "        writes the model as one GGUF file; mixed: q4_k, with values, down projections and output in q6_k\n"
-    "  perplexity MODEL FILE [--context N] [--json] [PLUGINS] [--stages N] [--threads N] [--kv-type f32|f16]\n"
+    "  perplexity MODEL FILE [--context N] [--json] [PLUGINS] [--stages N] [--threads N] [--kv-type TYPE]\n"
     "        how well the model foresees a text (in windows of N tokens), or dialogues (FILE.jsonl)\n"
     "  bench MODEL [-p N] [-n N] [--batch N,N...] [--context N,N...] [--rounds N] [--profile] [--json|--csv] "
     "[PLUGINS]\n"
-    "        [-t N] [--stages N] [--kv-type f32|f16] [--window auto|none|N]\n"
+    "        [-t N] [--stages N] [--kv-type TYPE] [--window auto|none|N]\n"
     "        speed of prefill and decoding, beside what the machine can read and multiply at most\n"
     "\n"
     "plugins, by name or absolute path:\n"
@@ -47,7 +48,8 @@ static const char usage[] =
     "other options:\n"
     "  --stages N         pipeline stages, 1 to 64; 1 unless given\n"
     "  -t, --threads N    compute threads; one per core unless given\n"
-    "  --kv-type TYPE     element type of the KV cache; inspect, bench: f16, others: f32 unless given\n"
+    "  --kv-type TYPE     element type of the KV cache, f32, f16 or q8_0; inspect, bench: f16, others: f32 unless "
+    "given\n"
     "  --products HOW     quantised weights times activations of 8 bits (int8) or widened (f32); int8 unless given\n"
     "  --context N        inspect: positions that a session may reach; the model's own number unless given;\n"
     "                     bench: where decoding is measured, a list; 0,4096,16384 unless given\n"
@@ -281,10 +283,9 @@ static bool parse_option(int opt, arguments *args)
         args->options.window = (uint32_t)count;
         return true;
     case OPT_KV_TYPE:
-        if (strcmp(optarg, "f32") != 0 && strcmp(optarg, "f16") != 0)
+        if (!bora_kv_type_parse(optarg, &pipeline->kv_dtype))
             return wrong("--kv-type", optarg);
         args->kv_type = true;
-        pipeline->kv_dtype = strcmp(optarg, "f16") == 0 ? BORA_DTYPE_F16 : BORA_DTYPE_F32;
         return true;
     case OPT_PRODUCTS:
         if (strcmp(optarg, "int8") != 0 && strcmp(optarg, "f32") != 0)

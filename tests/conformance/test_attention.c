@@ -2,6 +2,9 @@
  * batch-invariant ones: the same bits however rows, spans and threads are cut. */
 #include "suite.h"
 
+#include "kernels/quantize.h"
+#include "model/blocks.h"
+
 #define MAX_TOKENS 256u
 #define ATOL       1e-5f
 #define RTOL       1e-5f
@@ -24,8 +27,25 @@ typedef struct cut {
     bool strided;       /* heads apart from each other: [kv_head][position][head_dim] */
 } cut;
 
+static size_t bytes_of(uint32_t dtype, uint64_t n_elements)
+{
+    size_t size = 0;
+    assert_true(bora_block_row_size(dtype, n_elements, &size));
+    return size;
+}
+
+/* n values as elements; values become what those hold. The caller's (bora_free). */
 static void *to_elements(uint32_t dtype, float *values, size_t n)
 {
+    if (dtype == BORA_DTYPE_Q8_0) {
+        uint8_t *blocks = bora_alloc(bytes_of(dtype, n));
+        assert_non_null(blocks);
+        assert_int_equal(bora_quantize_row(dtype, n, values, NULL, blocks, NULL), BORA_OK);
+        const bora_tensor row = {
+            .data = blocks, .row_size = bytes_of(dtype, n), .n_rows = 1, .n_cols = n, .dtype = dtype};
+        bora_dequantize(NULL, &row, 0, 1, values);
+        return blocks;
+    }
     if (dtype == BORA_DTYPE_F32) {
         void *copy = bora_alloc(n * sizeof *values);
         assert_non_null(copy);
@@ -98,15 +118,14 @@ static void naive(const problem *pb, float *out)
 static uint32_t make_spans(const problem *pb, const cut *how, const void *k, const void *v, uint64_t from, uint64_t to,
                            bora_kv_span *ret_spans)
 {
-    size_t element_size = pb->dtype == BORA_DTYPE_F32 ? 4 : 2;
     uint64_t position_stride = how->strided ? pb->head_dim : (uint64_t)pb->n_kv_heads * pb->head_dim;
     uint64_t head_stride = how->strided ? (uint64_t)pb->n * pb->head_dim : pb->head_dim;
     uint32_t n_spans = 0;
     for (uint64_t p = from; p < to;) {
         uint32_t n = how->span && to - p > how->span ? how->span : (uint32_t)(to - p);
         ret_spans[n_spans++] = (bora_kv_span){
-            .k = (const char *)k + p * position_stride * element_size,
-            .v = (const char *)v + p * position_stride * element_size,
+            .k = (const char *)k + bytes_of(pb->dtype, p * position_stride),
+            .v = (const char *)v + bytes_of(pb->dtype, p * position_stride),
             .first = p,
             .n = n,
             .dtype = pb->dtype,
@@ -120,7 +139,7 @@ static uint32_t make_spans(const problem *pb, const cut *how, const void *k, con
 
 static void *by_head(const problem *pb, const void *elements)
 {
-    size_t size = (pb->dtype == BORA_DTYPE_F32 ? 4 : 2) * (size_t)pb->head_dim;
+    size_t size = bytes_of(pb->dtype, pb->head_dim);
     char *copy = bora_alloc(size * pb->n_kv_heads * pb->n);
     assert_non_null(copy);
     for (size_t p = 0; p < pb->n; p++)
@@ -187,6 +206,8 @@ static float *run(void **state, const problem *pb, const cut *how, uint32_t n_th
 
 static const cut one_piece = {.chunk = MAX_TOKENS};
 
+static const uint32_t dtypes[] = {BORA_DTYPE_F32, BORA_DTYPE_F16, BORA_DTYPE_Q8_0};
+
 static bool keeps(void **state, uint32_t dtype)
 {
     return bora_plugin_dtypes(*state) & BORA_DTYPE_BIT(dtype);
@@ -231,10 +252,14 @@ static void agrees_with_the_definition(void **state)
 {
     static const struct {
         uint32_t n_heads, n_kv_heads, head_dim, window, n;
-    } shapes[] = {{4, 4, 16, 0, 40},  {8, 2, 8, 7, 60},    {6, 1, 12, 1, 20}, {4, 2, 128, 33, 150},
-                  {2, 1, 64, 0, 200}, {3, 3, 100, 16, 70}, {1, 1, 1, 0, 5},   {32, 8, 17, 64, 65}};
-    for (uint32_t dtype = BORA_DTYPE_F32; dtype <= BORA_DTYPE_F16; dtype++)
-        for (size_t i = 0; keeps(state, dtype) && i < BORA_ARRAY_SIZE(shapes); i++) {
+    } shapes[] = {{4, 4, 16, 0, 40},   {8, 2, 8, 7, 60},      {6, 1, 12, 1, 20},   {4, 2, 128, 33, 150},
+                  {2, 1, 64, 0, 200},  {3, 3, 100, 16, 70},   {1, 1, 1, 0, 5},     {32, 8, 17, 64, 65},
+                  {8, 2, 128, 0, 130}, {16, 2, 64, 100, 256}, {4, 4, 96, 70, 140}, {70, 1, 32, 0, 66}};
+    for (size_t t = 0; t < BORA_ARRAY_SIZE(dtypes); t++)
+        for (size_t i = 0; keeps(state, dtypes[t]) && i < BORA_ARRAY_SIZE(shapes); i++) {
+            const uint32_t dtype = dtypes[t];
+            if (shapes[i].head_dim % bora_block_of(dtype)->n_elements)
+                continue;
             problem pb;
             problem_init(&pb, shapes[i].n_heads, shapes[i].n_kv_heads, shapes[i].head_dim, shapes[i].window, dtype,
                          shapes[i].n, i + 1);
@@ -297,16 +322,20 @@ static void cuts(void **state)
                                {.chunk = MAX_TOKENS, .span = 31},
                                {.chunk = 20, .strided = true},
                                {.chunk = 33, .span = 5, .strided = true}};
-    static const uint32_t spans_of_windows[] = {0, 40};
+    static const struct {
+        uint32_t head_dim, window;
+    } shapes[] = {{24, 0}, {24, 40}, {64, 0}, {64, 65}, {128, 7}, {96, 64}};
     const bool same_bits = bora_plugin_flags(*state) & BORA_PLUGIN_BATCH_INVARIANT;
-    for (uint32_t dtype = BORA_DTYPE_F32; dtype <= BORA_DTYPE_F16; dtype++)
-        for (size_t w = 0; keeps(state, dtype) && w < BORA_ARRAY_SIZE(spans_of_windows); w++) {
+    for (size_t t = 0; t < BORA_ARRAY_SIZE(dtypes); t++)
+        for (size_t w = 0; keeps(state, dtypes[t]) && w < BORA_ARRAY_SIZE(shapes); w++) {
+            if (shapes[w].head_dim % bora_block_of(dtypes[t])->n_elements)
+                continue;
             problem pb;
-            problem_init(&pb, 4, 2, 24, spans_of_windows[w], dtype, 170, 9);
+            problem_init(&pb, 4, 2, shapes[w].head_dim, shapes[w].window, dtypes[t], 170, 9);
             size_t size = (size_t)pb.n * pb.n_heads * pb.head_dim;
             float *should = run(state, &pb, &one_piece, 1);
             for (size_t i = 0; i < BORA_ARRAY_SIZE(ways); i++)
-                for (uint32_t n_threads = 1; n_threads <= SUITE_THREADS; n_threads += 2) {
+                for (uint32_t n_threads = 1; n_threads <= SUITE_THREADS; n_threads++) {
                     float *is = run(state, &pb, &ways[i], n_threads);
                     suite_assert_near(is, should, size, ATOL, RTOL);
                     if (same_bits)
@@ -359,6 +388,67 @@ static void company(void **state)
     }
     ops->destroy(attention);
     suite_host_release(&host);
+}
+
+/* Whoever names its processor's instructions in its promise must keep it with fewer: the same bits. */
+static void processors(void **state)
+{
+    static const char *const names[] = {"generic", "avx2", "avx512"};
+    static const uint32_t head_dims[] = {128, 64, 20};
+    const bool same_bits = bora_plugin_flags(*state) & BORA_PLUGIN_BATCH_INVARIANT;
+    const char *before = getenv("BORA_CPU");
+    char *kept = before ? bora_format("%s", before) : NULL;
+    for (size_t t = 0; t < BORA_ARRAY_SIZE(dtypes); t++)
+        for (size_t h = 0; keeps(state, dtypes[t]) && h < BORA_ARRAY_SIZE(head_dims); h++) {
+            if (head_dims[h] % bora_block_of(dtypes[t])->n_elements)
+                continue;
+            problem pb;
+            problem_init(&pb, 6, 2, head_dims[h], 100, dtypes[t], 150, 11);
+            size_t size = (size_t)pb.n * pb.n_heads * pb.head_dim;
+            float *should = NULL;
+            for (size_t i = 0; i < BORA_ARRAY_SIZE(names); i++) {
+                assert_int_equal(setenv("BORA_CPU", names[i], 1), 0);
+                float *is = run(state, &pb, &one_piece, 1);
+                if (should && same_bits)
+                    assert_memory_equal(is, should, size * sizeof *is);
+                else if (should)
+                    suite_assert_near(is, should, size, ATOL, RTOL);
+                bora_free(should);
+                should = is;
+            }
+            bora_free(should);
+            problem_release(&pb);
+        }
+    assert_int_equal(kept ? setenv("BORA_CPU", kept, 1) : unsetenv("BORA_CPU"), 0);
+    bora_free(kept);
+}
+
+/* A head of two keys with the scores 0 and -x and the values 0 and 1 gives e^-x / (1 + e^-x): the exponential itself,
+ * to the accuracy of a float's score. */
+static void exponential(void **state)
+{
+    enum { N_HEADS = 64 };
+    problem pb;
+    problem_init(&pb, N_HEADS, 1, 1, 0, keeps(state, BORA_DTYPE_F32) ? BORA_DTYPE_F32 : BORA_DTYPE_F16, 2, 1);
+    bora_free(pb.k_elements);
+    bora_free(pb.v_elements);
+    pb.k[0] = pb.v[0] = 0;
+    pb.k[1] = pb.v[1] = 1;
+    pb.k_elements = to_elements(pb.dtype, pb.k, 2);
+    pb.v_elements = to_elements(pb.dtype, pb.v, 2);
+    for (uint32_t round = 0; round < 300; round++) {
+        uint64_t random = round;
+        for (uint32_t h = 0; h < N_HEADS; h++)
+            pb.q[N_HEADS + h] = -(float)(suite_random(&random) >> 40) * 0x1p-24f * (round % 2 ? 2.0f : 86.0f);
+        float *is = run(state, &pb, &one_piece, 1);
+        for (uint32_t h = 0; h < N_HEADS; h++) {
+            double x = pb.q[N_HEADS + h], should = exp(x) / (1 + exp(x)), bound = (3 - x) * 0x1p-23;
+            if (!(fabs(is[N_HEADS + h] - should) <= bound * should))
+                fail_msg("e^%.9g gives %.9g, should give %.9g", x, (double)is[N_HEADS + h], should);
+        }
+        bora_free(is);
+    }
+    problem_release(&pb);
 }
 
 /* ---- memory and life -------------------------------------------------------------------------------------- */
@@ -439,6 +529,8 @@ int main(void)
         SUITE_TEST_IF(every_half, suite_speaks_f16),
         SUITE_TEST(cuts),
         SUITE_TEST(company),
+        SUITE_TEST(processors),
+        SUITE_TEST(exponential),
         SUITE_TEST(refused_memory),
         SUITE_TEST(teardown),
     };

@@ -1,6 +1,8 @@
 /* status: what the daemon is doing. Answered at once, whatever the engine does. */
 #include "server/server_private.h"
 
+#include "model/blocks.h"
+
 #include <time.h>
 #include <unistd.h>
 
@@ -51,7 +53,7 @@ bora_status bora_verb_status(bora_request *request, bora_error *err)
     bora_pack_float(&pack, "generated_tokens_per_second", stats.generated_rate);
     bora_pack_uint(&pack, "n_threads", options->n_threads);
     bora_pack_uint(&pack, "n_stages", options->n_stages);
-    bora_pack_string(&pack, "kv_dtype", options->kv_dtype == BORA_DTYPE_F16 ? "f16" : "f32");
+    bora_pack_string(&pack, "kv_dtype", bora_block_of(options->kv_dtype)->name);
     bora_pack_string(&pack, "cpu", bora_cpu_name(bora_pipeline_cpu(server->options.pipeline)));
     bora_pack_array(&pack, "sessions");
     bora_sessions_each_live(server->options.sessions, request->connection->owner, pack_live, &pack);

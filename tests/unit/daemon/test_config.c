@@ -132,7 +132,7 @@ static void test_refused(void **state)
     assert_refused("[engine]\nthreads = 99999999999999999999\n", "engine.threads");
     assert_refused("[generate]\ntemperature = nan\n", "generate.temperature");
     assert_refused("[generate]\ntop_p = 1.5\n", "from 0 to 1");
-    assert_refused("[cache]\ntype = q8\n", "f16 or f32");
+    assert_refused("[cache]\ntype = q4_0\n", "f32, f16 or q8_0");
     assert_refused("[model]\nlayout = tekken\n", "model.layout is 'tekken'");
     assert_refused("[model]\nlayout = v99\n", "auto, none, v1, v2, v3, v7, v3-tekken or v7-tekken");
     assert_refused("[log]\nlevel = loud\n", "error, warn, info or debug");

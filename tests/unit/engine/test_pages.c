@@ -169,6 +169,8 @@ static void test_round_trip(void **state)
         round_trip(models[m], 1, 3, BORA_DTYPE_F32);
         round_trip(models[m], 2, 1, BORA_DTYPE_F32);
     }
+    round_trip("dense-oddshapes", 1, 1, BORA_DTYPE_Q8_0);
+    round_trip("dense-oddshapes", 2, 3, BORA_DTYPE_Q8_0);
 }
 
 /* A conversation of many turns, some taken back, some cancelled at the end of the largest chunk, each stored with only

@@ -259,6 +259,7 @@ static void test_options_refused(void **state)
     REFUSED(slack, 0, BORA_E_INVAL, "slack");
     REFUSED(max_positions, 0, BORA_E_INVAL, "context");
     REFUSED(kv_dtype, BORA_DTYPE_BF16, BORA_E_INVAL, "element type");
+    REFUSED(kv_dtype, BORA_DTYPE_Q8_0, BORA_E_UNSUPPORTED, "whole blocks of q8_0"); /* its heads are 16 wide */
     REFUSED(plugins[BORA_PLUGIN_CACHE], "no-such", BORA_E_NOT_FOUND, "no-such");
     REFUSED(plugins[BORA_PLUGIN_EXPERT], NULL, BORA_E_INVAL, "expert");
     REFUSED(plugins[BORA_PLUGIN_CACHE], FIXTURE_PLUGINS "/expert-reference.so", BORA_E_INVAL, "expert");

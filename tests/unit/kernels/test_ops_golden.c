@@ -383,6 +383,30 @@ static void test_softmax(void **state)
     assert_true(fabs(sum - 1) < 1e-6);
 }
 
+static void test_log_sum_exp(void **state)
+{
+    (void)state;
+    enum { N = 32771 }; /* a vocabulary and a rest */
+    float *x = malloc(N * sizeof *x);
+    assert_non_null(x);
+    double sum = 0;
+    for (size_t i = 0; i < N; i++) {
+        x[i] = (float)(i * 7919 % 4001) / 100.0f - 20.0f;
+        sum += exp((double)x[i]);
+    }
+    x[5] = NAN;
+    x[N - 1] = -INFINITY;
+    sum -= exp((double)((float)(5 * 7919 % 4001) / 100.0f - 20.0f));
+    sum -= exp((double)((float)((N - 1) * 7919ull % 4001) / 100.0f - 20.0f));
+    double is = bora_log_sum_exp(N, x);
+    if (!(fabs(is - log(sum)) < 1e-7 * fabs(log(sum))))
+        fail_msg("%.10g, expected %.10g", is, log(sum));
+    const float none[] = {-INFINITY, NAN}, far[] = {-1000, 1000, 900};
+    assert_true(bora_log_sum_exp(2, none) == -INFINITY && bora_log_sum_exp(0, none) == -INFINITY);
+    assert_true(bora_log_sum_exp(3, far) == 1000);
+    free(x);
+}
+
 static int open_all(void **state)
 {
     (void)state;
@@ -407,6 +431,7 @@ int main(void)
         cmocka_unit_test(test_rmsnorm),        cmocka_unit_test(test_rope),        cmocka_unit_test(test_silu_mul),
         cmocka_unit_test(test_silu_precision), cmocka_unit_test(test_swiglu),      cmocka_unit_test(test_gate),
         cmocka_unit_test(test_moe_layer),      cmocka_unit_test(test_route_edges), cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_log_sum_exp),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
