@@ -159,8 +159,11 @@ static bora_status make_matrices(bora_stage *stage, bora_error *err)
         return bora_fail(err, BORA_E_NOMEM, "layers");
     bora_kernels_set_packing(stage->kernels, !stage->options.pipeline->f32_products);
     bora_status st = bora_region_new(&stage->region, err);
-    for (uint32_t l = 0; st == BORA_OK && l < stage->options.n_layers; l++)
+    for (uint32_t l = 0; st == BORA_OK && l < stage->options.n_layers; l++) {
+        if (bora_pipeline_is_cancelled(stage->options.pipeline))
+            return bora_fail(err, BORA_E_CANCELLED, "cancelled");
         st = make_layer(stage, bora_model_layer(stage->model, stage->options.first_layer + l), &stage->layers[l], err);
+    }
     if (st == BORA_OK && stage->options.is_last)
         st = bora_matrix_new(stage->kernels, stage->region, bora_model_output(stage->model), &stage->output, err);
     return st;
@@ -259,8 +262,10 @@ bora_status bora_stage_new(const bora_model *model, const bora_stage_options *op
         st = bora_kernels_new(options->cpu, stage->pool, max_cols, &stage->kernels, err);
     if (st == BORA_OK)
         st = make_buffers(stage, err);
-    if (st == BORA_OK)
+    if (st == BORA_OK) {
+        bora_kernels_set_reader(stage->kernels, options->pipeline->reader, options->pipeline->reader_arg);
         st = make_matrices(stage, err);
+    }
     for (uint32_t kind = BORA_PLUGIN_ATTENTION; st == BORA_OK && kind <= BORA_PLUGIN_EXPERT; kind++)
         st = bora_plugin_host_new(log, stage->pool, stage->kernels, options->cpu,
                                   options->pipeline->plugin_options[kind], &stage->hosts[kind], err);
