@@ -2,7 +2,9 @@
  *
  *   config -> log -> model -> pipeline -> scheduler (engine thread) -> store (store thread) -> sessions -> server (this
  * thread)
- */
+ *
+ * Of model and pipeline only the headers, options and plugins are looked at before the socket is there, which is quick;
+ * the weights are made ready behind it, on a thread of the scheduler's. */
 #include "config.h"
 
 #include "base/file.h"
@@ -71,6 +73,7 @@ typedef struct borad {
     bora_plugin_option *option_items;
     bora_plugin_options plugin_options[BORA_PLUGIN_KINDS + 1];
     bora_model *model;
+    bora_loader *loader;
     bora_pipeline *pipeline;
     bora_mailbox *events, *replies;
     bora_scheduler *scheduler;
@@ -246,7 +249,7 @@ static bora_status find_socket(borad *self, bora_error *err)
 
 /* ---- building and taking apart --------------------------------------------------------------------------------- */
 
-static bora_status build_pipeline(borad *self, bora_error *err)
+static bora_status open_pipeline(borad *self, bora_error *err)
 {
     const bora_config *config = &self->config;
     uint32_t stated = bora_model_hparams(self->model)->context_length;
@@ -273,7 +276,8 @@ static bora_status build_pipeline(borad *self, bora_error *err)
         options.plugin_options[kind] = &self->plugin_options[kind];
         items += self->plugin_options[kind].n;
     }
-    return bora_pipeline_new(self->model, &options, &self->log, &self->pipeline, err);
+    bora_loader_watch(self->loader, &options);
+    return bora_pipeline_open(self->model, &options, &self->log, &self->pipeline, err);
 }
 
 static bora_status build(borad *self, bora_error *err)
@@ -281,7 +285,9 @@ static bora_status build(borad *self, bora_error *err)
     const bora_config *config = &self->config;
     bora_model_options model_options = {.layout = config->layout, .window = config->window};
     bora_status st = bora_model_open(self->model_path, &model_options, &self->log, &self->model, err);
-    return st == BORA_OK ? build_pipeline(self, err) : st;
+    if (st == BORA_OK)
+        st = bora_loader_new(self->model, &self->log, &self->loader, err);
+    return st == BORA_OK ? open_pipeline(self, err) : st;
 }
 
 static bora_status start(borad *self, bora_error *err)
@@ -289,7 +295,8 @@ static bora_status start(borad *self, bora_error *err)
     const bora_config *config = &self->config;
     bora_scheduler_options scheduler_options = {.chunk = config->chunk,
                                                 .batch_tokens = config->batch_tokens,
-                                                .max_running = config->n_running_max};
+                                                .max_running = config->n_running_max,
+                                                .loader = self->loader};
     bora_status st = bora_mailbox_new(&self->events, err);
     if (st == BORA_OK)
         st = bora_mailbox_new(&self->replies, err);
@@ -346,6 +353,7 @@ static void take_apart(borad *self)
     bora_sessions_free(self->sessions);
     bora_server_free(self->server);
     bora_pipeline_free(self->pipeline);
+    bora_loader_free(self->loader);
     bora_model_free(self->model);
     bora_mailbox_free(self->events);
     bora_mailbox_free(self->replies);
@@ -390,10 +398,11 @@ static bora_status run(borad *self, bool check_only, bora_error *err)
     bora_logf(&self->log, BORA_LOG_INFO, "bora %s, model %s (%s), %u threads, %u %s, %s", BORA_VERSION,
               bora_model_name(self->model), self->model_path, options->n_threads, options->n_stages,
               options->n_stages == 1 ? "stage" : "stages", bora_cpu_name(bora_pipeline_cpu(self->pipeline)));
-    if (check_only)
-        return puts("configuration, model and plugins are in order") < 0 ? bora_fail(err, BORA_E_IO, "writing")
-                                                                         : BORA_OK;
-    return serve(self, err);
+    if (!check_only)
+        return serve(self, err);
+    if ((st = bora_loader_run(self->loader, self->pipeline, err)) != BORA_OK)
+        return st;
+    return puts("configuration, model and plugins are in order") < 0 ? bora_fail(err, BORA_E_IO, "writing") : BORA_OK;
 }
 
 /* The process as a whole: signals that the loop reads, libraries that must not make threads of their own. */

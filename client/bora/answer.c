@@ -42,8 +42,16 @@ static void tell_history(const stream *s)
                     bora_show_count(a->n_history).text, bora_show_count(a->n_rerun).text);
 }
 
+static void wipe_progress(stream *s)
+{
+    if (s->has_progress_line)
+        (void)fputs("\r\033[K", stderr);
+    s->has_progress_line = false;
+}
+
 static void handle_accepted(stream *s, const bora_client_event *event)
 {
+    wipe_progress(s);
     s->answer.was_accepted = true;
     s->answer.n_history = field(event, "n_history");
     s->answer.n_kept = field(event, "n_cached");
@@ -60,22 +68,28 @@ static void handle_accepted(stream *s, const bora_client_event *event)
                         "[the conversation has begun already: the system prompt given now is not used]");
 }
 
-/* A line that is wiped away again; only where both outputs are a terminal. */
-static void show_progress(stream *s, const bora_client_event *event)
+/* Lines that are wiped away again; only where both outputs are a terminal. */
+static bool may_show_line(const stream *s)
 {
     const bora_print *print = &s->cli->print;
-    if (s->style == BORA_ANSWER_JSON || !print->has_colours || !print->err_is_terminal ||
-        event->n_total < PROGRESS_MIN || s->has_output)
+    return s->style != BORA_ANSWER_JSON && print->has_colours && print->err_is_terminal && !s->has_output;
+}
+
+static void show_loading(stream *s, const bora_client_event *event)
+{
+    if (!may_show_line(s))
         return;
-    (void)fprintf(stderr, "\r\033[K[reading: %" PRIu64 " of %" PRIu64 " tokens]", event->n_done, event->n_total);
+    const double share = event->n_total > 0 ? (double)event->n_done / (double)event->n_total : 0;
+    (void)fprintf(stderr, "\r\033[K[the daemon is loading its model: %.0f %%]", share < 0.99 ? share * 100 : 99);
     s->has_progress_line = true;
 }
 
-static void wipe_progress(stream *s)
+static void show_progress(stream *s, const bora_client_event *event)
 {
-    if (s->has_progress_line)
-        (void)fputs("\r\033[K", stderr);
-    s->has_progress_line = false;
+    if (!may_show_line(s) || event->n_total < PROGRESS_MIN)
+        return;
+    (void)fprintf(stderr, "\r\033[K[reading: %" PRIu64 " of %" PRIu64 " tokens]", event->n_done, event->n_total);
+    s->has_progress_line = true;
 }
 
 static void show_text(stream *s, const char *text, size_t size)
@@ -107,6 +121,8 @@ static int handle_event(void *context, const bora_client_event *event)
         handle_accepted(s, event);
     else if (event->kind == BORA_CLIENT_EVENT_PROGRESS)
         show_progress(s, event);
+    else if (event->kind == BORA_CLIENT_EVENT_LOADING)
+        show_loading(s, event);
     else if (event->kind == BORA_CLIENT_EVENT_DONE)
         handle_done(s, event);
     if (s->exit_code != BORA_EXIT_OK)

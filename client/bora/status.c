@@ -26,6 +26,12 @@ static void add_facts(bora_table *table, const bora_client_value *value)
     bora_table_add(table, "daemon");
     bora_table_addf(table, "borad %.*s, process %lu, %.*s", (int)version_size, version,
                     (unsigned long)number(value, "pid"), (int)state_size, state);
+    if (bora_client_value_get(value, "n_load_bytes")) {
+        const uint64_t n_done = number(value, "n_loaded_bytes"), n_all = number(value, "n_load_bytes");
+        bora_table_add(table, "loading");
+        bora_table_addf(table, "%.0f %%, %s of %s", n_all > 0 ? (double)n_done / (double)n_all * 100 : 0,
+                        bora_show_bytes(n_done).text, bora_show_bytes(n_all).text);
+    }
     bora_table_add(table, "up");
     bora_table_add(table, bora_show_duration(number(value, "uptime_ms")).text);
     bora_table_add(table, "model");
@@ -44,6 +50,13 @@ static void add_facts(bora_table *table, const bora_client_value *value)
     bora_table_addf(table, "%s running, %s waiting, %s connection%s", bora_show_count(number(value, "n_running")).text,
                     bora_show_count(number(value, "n_waiting")).text, bora_show_count(n_connections).text,
                     bora_plural(n_connections));
+    const bora_client_value *prompt_rate = bora_client_value_get(value, "prompt_tokens_per_second");
+    const bora_client_value *generated_rate = bora_client_value_get(value, "generated_tokens_per_second");
+    if (prompt_rate && generated_rate) { /* an older daemon does not say */
+        bora_table_add(table, "speed");
+        bora_table_addf(table, "%.1f prompt tokens and %.1f generated per second, over the last 5 seconds",
+                        bora_client_value_float(prompt_rate, 0), bora_client_value_float(generated_rate, 0));
+    }
     bora_table_add(table, "so far");
     bora_table_addf(table, "%s prompt token%s, %s generated, %s step%s", bora_show_count(n_prompt).text,
                     bora_plural(n_prompt), bora_show_count(number(value, "n_generated_tokens")).text,

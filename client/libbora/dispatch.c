@@ -206,7 +206,8 @@ static int32_t event_kind(const bora_client_value *name)
         int32_t kind;
     } kinds[] = {{"accepted", BORA_CLIENT_EVENT_ACCEPTED}, {"progress", BORA_CLIENT_EVENT_PROGRESS},
                  {"token", BORA_CLIENT_EVENT_TOKEN},       {"done", BORA_CLIENT_EVENT_DONE},
-                 {"result", BORA_CLIENT_EVENT_RESULT},     {"error", BORA_CLIENT_EVENT_ERROR}};
+                 {"result", BORA_CLIENT_EVENT_RESULT},     {"error", BORA_CLIENT_EVENT_ERROR},
+                 {"loading", BORA_CLIENT_EVENT_LOADING}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (text_is(name, kinds[i].name))
             return kinds[i].kind;
@@ -268,6 +269,7 @@ static void handle_event(bora_client *client, bora_client_open_request *slot, in
         event.error = &error;
         break;
     case BORA_CLIENT_EVENT_PROGRESS:
+    case BORA_CLIENT_EVENT_LOADING:
         event.n_done = bora_client_value_uint(bora_client_value_get(map, "n_done"), 0);
         event.n_total = bora_client_value_uint(bora_client_value_get(map, "n_total"), 0);
         break;

@@ -117,6 +117,8 @@ static bora_status make_stages(bora_pipeline *pipeline, bora_error *err)
         return bora_fail(err, BORA_E_NOMEM, "%u stages", n_stages);
     uint32_t share = pipeline->options.n_threads / n_stages;
     for (uint32_t s = 0; s < n_stages; s++) {
+        if (bora_pipeline_is_cancelled(&pipeline->options))
+            return bora_fail(err, BORA_E_CANCELLED, "cancelled");
         uint32_t first = s * each < n_layers ? s * each : n_layers;
         bora_stage_options options = {
             .pipeline = &pipeline->options,
@@ -141,8 +143,13 @@ static void pipeline_freep(bora_pipeline **pipeline)
     bora_pipeline_free(*pipeline);
 }
 
-bora_status bora_pipeline_new(const bora_model *model, const bora_pipeline_options *options, const bora_log *log,
-                              bora_pipeline **ret_pipeline, bora_error *err)
+bool bora_pipeline_is_cancelled(const bora_pipeline_options *options)
+{
+    return options->cancel && atomic_load_explicit(options->cancel, memory_order_relaxed);
+}
+
+bora_status bora_pipeline_open(const bora_model *model, const bora_pipeline_options *options, const bora_log *log,
+                               bora_pipeline **ret_pipeline, bora_error *err)
 {
     BORA_CLEANUP(pipeline_freep) bora_pipeline *pipeline = bora_calloc(1, sizeof *pipeline);
     if (!pipeline)
@@ -160,10 +167,27 @@ bora_status bora_pipeline_new(const bora_model *model, const bora_pipeline_optio
         st = load_plugins(pipeline, err);
     if (st == BORA_OK)
         st = check_pair(pipeline, err);
-    if (st == BORA_OK)
-        st = make_stages(pipeline, err);
+    if (st != BORA_OK)
+        return st;
+    *ret_pipeline = bora_steal(&pipeline);
+    return BORA_OK;
+}
+
+bora_status bora_pipeline_build(bora_pipeline *pipeline, bora_error *err)
+{
+    bora_status st = make_stages(pipeline, err);
     if (st == BORA_OK && pipeline->options.n_stages > 1)
         st = bora_stages_new(pipeline, &pipeline->threads, err);
+    return st;
+}
+
+bora_status bora_pipeline_new(const bora_model *model, const bora_pipeline_options *options, const bora_log *log,
+                              bora_pipeline **ret_pipeline, bora_error *err)
+{
+    BORA_CLEANUP(pipeline_freep) bora_pipeline *pipeline = NULL;
+    bora_status st = bora_pipeline_open(model, options, log, &pipeline, err);
+    if (st == BORA_OK)
+        st = bora_pipeline_build(pipeline, err);
     if (st != BORA_OK)
         return st;
     *ret_pipeline = bora_steal(&pipeline);

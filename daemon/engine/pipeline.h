@@ -33,10 +33,27 @@ typedef struct bora_pipeline_options {
     const char *plugin_path; /* "dir:dir", absolute */
     const char *plugins[5];  /* by kind (BORA_PLUGIN_*): name or absolute path; [0] unused */
     const bora_plugin_options *plugin_options[5]; /* by kind; may be NULL */
+
+    /* Told of each part of the weights that was read and is not read again, by one thread at a time, during
+     * bora_pipeline_build. NULL: nobody. */
+    void (*reader)(void *arg, const void *from, size_t size);
+    void *reader_arg;
+    const atomic_bool *cancel; /* polled by bora_pipeline_build between pieces of work; NULL: never */
 } bora_pipeline_options;
 
-/* Loads the plugins and prepares everything. model and log are borrowed and outlive the pipeline.
- * Errors: what the loader, the plugins' create and the options say; UNSUPPORTED for a pair that cannot talk. */
+/* In two steps, so that what is wrong with options and plugins is known at once, and the long part can be done while
+ * somebody waits for it elsewhere:
+ *
+ * open checks the options and loads the plugins; all that can be asked about the pipeline below is known then, and
+ * nothing can be computed. Quick: it reads no weights. model and log are borrowed and outlive the pipeline.
+ * Errors: what the loader and the options say; UNSUPPORTED for a pair that cannot talk. */
+bora_status bora_pipeline_open(const bora_model *model, const bora_pipeline_options *options, const bora_log *log,
+                               bora_pipeline **ret_pipeline, bora_error *err);
+/* build creates the plugins and prepares the weights. Once; on any one thread. Other threads may ask about the pipeline
+ * meanwhile, and compute when it has returned. After an error the pipeline can only be freed. Errors: what the plugins'
+ * create says; NOMEM; CANCELLED. */
+bora_status bora_pipeline_build(bora_pipeline *pipeline, bora_error *err);
+/* Both. */
 bora_status bora_pipeline_new(const bora_model *model, const bora_pipeline_options *options, const bora_log *log,
                               bora_pipeline **ret_pipeline, bora_error *err);
 void bora_pipeline_free(bora_pipeline *pipeline); /* all sequences closed before; NULL is a no-op */

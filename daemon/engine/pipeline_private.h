@@ -46,6 +46,9 @@ struct bora_sequence {
  * pages, and a cancelled chunk never cuts into a page that resuming needs. */
 uint32_t bora_pipeline_slack(const bora_pipeline_options *options);
 
+/* Whether building was called off. */
+bool bora_pipeline_is_cancelled(const bora_pipeline_options *options);
+
 /* The stage of a layer, and the layer's number in it. */
 bora_stage *bora_pipeline_stage_of(const bora_pipeline *pipeline, uint32_t layer, uint32_t *ret_index,
                                    uint32_t *ret_local);

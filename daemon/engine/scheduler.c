@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "base/size.h"
+#include "engine/rate.h"
 #include "engine/task.h"
 
 #include <pthread.h>
@@ -18,6 +19,7 @@
 #define COMMAND_CLOSE    3
 #define COMMAND_STOP     4
 #define COMMAND_QUIT     5
+#define COMMAND_LOADED   6 /* from the loading thread */
 
 /* The head that every command shares with bora_generation. */
 typedef struct command {
@@ -40,6 +42,14 @@ struct bora_scheduler {
     atomic_bool stopped; /* stop was sent: once is enough */
     command stop, quit;  /* need no memory when they are sent */
 
+    /* While the pipeline is built: */
+    pthread_t loading_thread;
+    bool loading_started;
+    command loaded; /* sent when it has ended: load_status and load_error are the engine's then */
+    bora_status load_status;
+    bora_error load_error;
+    bora_event *loaded_event; /* until it is sent */
+
     /* The engine thread's own: */
     bora_sampler *sampler;
     float *logits;                     /* [max_running, vocab_size] */
@@ -51,10 +61,12 @@ struct bora_scheduler {
     bora_sequence **kept;              /* [n_kept] handed out and not closed */
     size_t n_kept, kept_capacity;
     bool stopping, quitting;
+    bool is_loading;
     bora_scheduler_stats counts; /* n_steps and n_*_tokens, up to now */
 
     pthread_mutex_t stats_lock;
     bora_scheduler_stats stats; /* protected by stats_lock */
+    bora_rate rate;             /* protected by stats_lock */
 };
 
 /* ---- bookkeeping -------------------------------------------------------------------------------------- */
@@ -103,6 +115,7 @@ static void update_stats(bora_scheduler *scheduler)
         n_waiting++;
     (void)pthread_mutex_lock(&scheduler->stats_lock);
     scheduler->stats = scheduler->counts;
+    scheduler->stats.is_loading = scheduler->is_loading;
     scheduler->stats.n_running = count_running(scheduler);
     scheduler->stats.n_waiting = n_waiting;
     scheduler->stats.kv_bytes = kv_bytes;
@@ -199,17 +212,46 @@ static void end_all(bora_scheduler *scheduler)
     scheduler->waiting_end = &scheduler->waiting;
 }
 
+static void wait_in_line(bora_scheduler *scheduler, bora_generation *generation)
+{
+    generation->mail.next = NULL;
+    if (scheduler->stopping) {
+        refuse(scheduler, generation, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
+    } else if (!scheduler->is_loading && scheduler->load_status != BORA_OK) {
+        refuse(scheduler, generation, BORA_REASON_ERROR, scheduler->load_status, &scheduler->load_error);
+    } else {
+        *scheduler->waiting_end = &generation->mail;
+        scheduler->waiting_end = &generation->mail.next;
+    }
+}
+
+/* The pipeline is there, or never will be. Published before anything can be seen of it. */
+static void end_loading(bora_scheduler *scheduler)
+{
+    scheduler->is_loading = false;
+    update_stats(scheduler);
+    bora_mail *waiting = scheduler->load_status == BORA_OK ? NULL : scheduler->waiting;
+    if (waiting) {
+        scheduler->waiting = NULL;
+        scheduler->waiting_end = &scheduler->waiting;
+    }
+    while (waiting) {
+        bora_generation *generation = (bora_generation *)waiting;
+        waiting = waiting->next;
+        wait_in_line(scheduler, generation);
+    }
+    bora_event *event = scheduler->loaded_event;
+    scheduler->loaded_event = NULL;
+    event->status = scheduler->load_status;
+    event->error = scheduler->load_error;
+    bora_mailbox_send(scheduler->events, &event->mail);
+}
+
 static void obey(bora_scheduler *scheduler, command *order)
 {
     switch (order->command) {
     case COMMAND_GENERATE:
-        order->mail.next = NULL;
-        if (scheduler->stopping) {
-            refuse(scheduler, (bora_generation *)order, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
-            break;
-        }
-        *scheduler->waiting_end = &order->mail;
-        scheduler->waiting_end = &order->mail.next;
+        wait_in_line(scheduler, (bora_generation *)order);
         break;
     case COMMAND_CANCEL:
         cancel(scheduler, order->id);
@@ -226,6 +268,9 @@ static void obey(bora_scheduler *scheduler, command *order)
         break;
     case COMMAND_QUIT:
         scheduler->quitting = true;
+        break;
+    case COMMAND_LOADED:
+        end_loading(scheduler);
         break;
     }
 }
@@ -314,8 +359,19 @@ static void take_parts(bora_scheduler *scheduler, uint32_t first, uint32_t n, bo
     }
 }
 
+static void add_to_rate(bora_scheduler *scheduler, uint64_t from_ns, const bora_scheduler_stats *before)
+{
+    const bora_scheduler_stats *now = &scheduler->counts;
+    (void)pthread_mutex_lock(&scheduler->stats_lock);
+    bora_rate_add(&scheduler->rate, from_ns, bora_task_now_ns(), now->n_prompt_tokens - before->n_prompt_tokens,
+                  now->n_generated_tokens - before->n_generated_tokens);
+    (void)pthread_mutex_unlock(&scheduler->stats_lock);
+}
+
 static void step(bora_scheduler *scheduler)
 {
+    const uint64_t begun_ns = bora_task_now_ns();
+    const bora_scheduler_stats before = scheduler->counts;
     uint32_t n_parts = build_step(scheduler);
     bora_error err = {{0}};
     bora_status st = run_parts(scheduler, 0, n_parts, scheduler->rows, &err);
@@ -336,12 +392,13 @@ static void step(bora_scheduler *scheduler)
         }
     }
     rotate(scheduler);
+    add_to_rate(scheduler, begun_ns, &before);
     update_stats(scheduler);
 }
 
 static void admit(bora_scheduler *scheduler)
 {
-    while (scheduler->waiting && count_running(scheduler) < scheduler->options.max_running) {
+    while (!scheduler->is_loading && scheduler->waiting && count_running(scheduler) < scheduler->options.max_running) {
         bora_generation *generation = (bora_generation *)scheduler->waiting;
         scheduler->waiting = generation->mail.next;
         if (!scheduler->waiting)
@@ -371,7 +428,36 @@ static void *engine_main(void *arg)
     return NULL;
 }
 
+static void *loading_main(void *arg)
+{
+    bora_scheduler *scheduler = arg;
+    bora_error why = {{0}};
+    bora_status st = bora_loader_run(scheduler->options.loader, scheduler->pipeline, &why);
+    scheduler->load_status = st;
+    if (st != BORA_OK)
+        scheduler->load_error = why;
+    bora_mailbox_send(scheduler->inbox, &scheduler->loaded.mail);
+    return NULL;
+}
+
 /* ---- from other threads ---------------------------------------------------------------------------------- */
+
+/* The engine first: it is there to be told. Its thread sees is_loading, which was set before. */
+static bora_status start_threads(bora_scheduler *scheduler, bora_error *err)
+{
+    scheduler->is_loading = scheduler->stats.is_loading = scheduler->options.loader != NULL;
+    int code = pthread_create(&scheduler->thread, NULL, engine_main, scheduler);
+    if (code)
+        return bora_fail(err, BORA_E_IO, "starting the engine: %s", strerror(code));
+    scheduler->started = true;
+    if (!scheduler->options.loader)
+        return BORA_OK;
+    code = pthread_create(&scheduler->loading_thread, NULL, loading_main, scheduler);
+    if (code)
+        return bora_fail(err, BORA_E_IO, "starting to load: %s", strerror(code));
+    scheduler->loading_started = true;
+    return BORA_OK;
+}
 
 static void scheduler_freep(bora_scheduler **scheduler)
 {
@@ -398,6 +484,11 @@ bora_status bora_scheduler_new(bora_pipeline *pipeline, const bora_scheduler_opt
     scheduler->waiting_end = &scheduler->waiting;
     scheduler->stop.command = COMMAND_STOP;
     scheduler->quit.command = COMMAND_QUIT;
+    scheduler->loaded.command = COMMAND_LOADED;
+    scheduler->loaded_event = bora_calloc(1, sizeof *scheduler->loaded_event);
+    if (!scheduler->loaded_event)
+        return bora_fail(err, BORA_E_NOMEM, "scheduler");
+    scheduler->loaded_event->type = BORA_EVENT_LOADED;
     (void)pthread_mutex_init(&scheduler->stats_lock, NULL); /* default attributes: cannot fail on Linux */
     size_t vocab_size = bora_model_hparams(bora_pipeline_model(pipeline))->vocab_size;
     size_t n_logits;
@@ -413,10 +504,8 @@ bora_status bora_scheduler_new(bora_pipeline *pipeline, const bora_scheduler_opt
     scheduler->in_step = bora_calloc(options->max_running, sizeof(bora_task *));
     if (!scheduler->logits || !scheduler->rows || !scheduler->parts || !scheduler->in_step)
         return bora_fail(err, BORA_E_NOMEM, "scheduler for %u generations", options->max_running);
-    int code = pthread_create(&scheduler->thread, NULL, engine_main, scheduler);
-    if (code)
-        return bora_fail(err, BORA_E_IO, "starting the engine: %s", strerror(code));
-    scheduler->started = true;
+    if ((st = start_threads(scheduler, err)) != BORA_OK)
+        return st;
     *ret_scheduler = bora_steal(&scheduler);
     return BORA_OK;
 }
@@ -459,6 +548,8 @@ void bora_scheduler_stop(bora_scheduler *scheduler)
 {
     if (atomic_exchange(&scheduler->stopped, true))
         return;
+    if (scheduler->options.loader)
+        bora_loader_cancel(scheduler->options.loader);
     bora_mailbox_send(scheduler->inbox, &scheduler->stop.mail);
     atomic_store(&scheduler->give_up, true);
 }
@@ -469,9 +560,12 @@ void bora_scheduler_free(bora_scheduler *scheduler)
         return;
     if (scheduler->started) {
         bora_scheduler_stop(scheduler);
+        if (scheduler->loading_started)
+            (void)pthread_join(scheduler->loading_thread, NULL); /* its message is in the inbox: before quit */
         bora_mailbox_send(scheduler->inbox, &scheduler->quit.mail);
         (void)pthread_join(scheduler->thread, NULL);
     }
+    bora_event_free(scheduler->loaded_event);
     bora_mailbox_free(scheduler->inbox);
     bora_sampler_free(scheduler->sampler);
     bora_free(scheduler->logits);
@@ -487,5 +581,8 @@ void bora_scheduler_stats_get(bora_scheduler *scheduler, bora_scheduler_stats *r
 {
     (void)pthread_mutex_lock(&scheduler->stats_lock);
     *ret_stats = scheduler->stats;
+    bora_rate_get(&scheduler->rate, bora_task_now_ns(), &ret_stats->prompt_rate, &ret_stats->generated_rate);
     (void)pthread_mutex_unlock(&scheduler->stats_lock);
+    if (ret_stats->is_loading)
+        bora_loader_progress(scheduler->options.loader, &ret_stats->n_loaded, &ret_stats->n_to_load);
 }

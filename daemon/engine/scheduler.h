@@ -1,5 +1,8 @@
 /* The engine thread: runs generations of many sequences together, one batch step at a time.
  *
+ * The pipeline may have to be built first: that is done on a thread of its own, so that the engine goes on taking jobs,
+ * which wait, and cancels.
+ *
  * Jobs come in through a mailbox; events go out through another. A step takes one row of every sequence that decodes,
  * then fills the token budget with prefill chunks, oldest generation first, round-robin. Nothing here knows sockets or
  * disks. */
@@ -7,6 +10,7 @@
 #define BORA_ENGINE_SCHEDULER_H
 
 #include "base/mailbox.h"
+#include "engine/loader.h"
 #include "engine/pipeline.h"
 #include "engine/sampler.h"
 
@@ -16,6 +20,7 @@ typedef struct bora_scheduler_options {
     uint32_t chunk;        /* the most prompt tokens of one sequence in a step; at most the pipeline's slack */
     uint32_t batch_tokens; /* the most rows of a step; at most the pipeline's max_tokens */
     uint32_t max_running;  /* generations in execution; more wait in order */
+    bora_loader *loader;   /* builds the pipeline, which is only open; borrowed. NULL: it is built */
 } bora_scheduler_options;
 
 #define BORA_STOP_TEXT_MAX 256 /* bytes of a stop text */
@@ -54,6 +59,7 @@ void bora_generation_free(bora_generation *generation); /* with all it owns exce
 #define BORA_EVENT_PROGRESS   2 /* n_done of n_prompt */
 #define BORA_EVENT_TOKEN      3
 #define BORA_EVENT_DONE       4 /* the last of a generation */
+#define BORA_EVENT_LOADED     5 /* of no generation (id 0): the loader has ended; status and error say how */
 
 #define BORA_REASON_STOP      1 /* end-of-text token */
 #define BORA_REASON_STOP_TEXT 2
@@ -82,7 +88,7 @@ typedef struct bora_event {
     size_t text_size;
 
     int reason;         /* DONE */
-    bora_status status; /* DONE: for REASON_ERROR */
+    bora_status status; /* DONE: for REASON_ERROR; LOADED */
     bora_error error;
     int32_t *generated; /* DONE: [n_generated] all new tokens, the end-of-text token included; owned */
     size_t n_generated;
@@ -103,7 +109,9 @@ void bora_event_free(bora_event *event);
 
 /* ---- the engine ---------------------------------------------------------------------------------------- */
 
-/* Starts the thread. pipeline is owned by it until bora_scheduler_free; events go to the mailbox events (borrowed). */
+/* Starts the thread. pipeline is owned by it until bora_scheduler_free; events go to the mailbox events (borrowed).
+ * With a loader: generations wait until LOADED. If it failed, those that wait end with REASON_ERROR before that event,
+ * and so do all that come later. */
 bora_status bora_scheduler_new(bora_pipeline *pipeline, const bora_scheduler_options *options, bora_mailbox *events,
                                const bora_log *log, bora_scheduler **ret_scheduler, bora_error *err);
 /* Any thread. The answer comes as events, always closed by DONE. Errors: NOMEM: nothing was taken, no event comes. */
@@ -119,9 +127,12 @@ void bora_scheduler_stop(bora_scheduler *scheduler);
 void bora_scheduler_free(bora_scheduler *scheduler);
 
 typedef struct bora_scheduler_stats {
+    bool is_loading;              /* never again true once it was false */
+    uint64_t n_loaded, n_to_load; /* bytes, while it is loading: bora_loader_progress */
     uint32_t n_running, n_waiting;
     uint64_t n_steps, n_prompt_tokens, n_generated_tokens; /* since start */
     uint64_t kv_bytes;                                     /* of all sequences, after the last step */
+    double prompt_rate, generated_rate;                    /* tokens per second over the last seconds: bora_rate_get */
 } bora_scheduler_stats;
 /* Any thread; never waits for a step. */
 void bora_scheduler_stats_get(bora_scheduler *scheduler, bora_scheduler_stats *ret_stats);

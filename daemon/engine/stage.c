@@ -225,7 +225,10 @@ static bora_status make_expert(bora_stage *stage, bora_error *err)
     for (uint32_t l = 0; st == BORA_OK && l < stage->options.n_layers; l++) {
         const bora_layer_weights *layer = bora_model_layer(stage->model, stage->options.first_layer + l);
         bora_expert_weights weights = {.w1 = layer->w1, .w2 = layer->w2, .w3 = layer->w3};
-        st = stage->expert_ops->prepare(stage->expert, l, &weights, err);
+        if (bora_pipeline_is_cancelled(stage->options.pipeline))
+            st = bora_fail(err, BORA_E_CANCELLED, "cancelled");
+        else
+            st = stage->expert_ops->prepare(stage->expert, l, &weights, err);
     }
     return bora_plugin_created(stage->options.libraries[BORA_PLUGIN_EXPERT], stage->hosts[BORA_PLUGIN_EXPERT], st, err);
 }

@@ -67,7 +67,9 @@ static bora_status reorder_all(bora_model *model, bora_error *err)
         bora_tensor *tensors[] = {&model->layers[layer].wq, &model->layers[layer].wk};
         for (size_t i = 0; i < BORA_ARRAY_SIZE(tensors); i++) {
             size_t n = tensor_size(tensors[i]);
+            const void *from = tensors[i]->data;
             reorder(tensors[i], h->head_dim, at);
+            bora_model_release(model, from, n); /* the copy is used instead */
             at += (n + 63) / 64 * 64;
         }
     }

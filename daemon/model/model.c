@@ -18,9 +18,12 @@ void bora_model_free(bora_model *model)
     bora_free(model->entries);
     bora_arena_release(&model->arena);
     bora_free(model->copied);
-    for (size_t i = 0; i < model->n_files; i++)
+    for (size_t i = 0; i < model->n_files; i++) {
         bora_file_release(&model->files[i]);
+        bora_free(model->file_paths[i]);
+    }
     bora_free(model->files);
+    bora_free(model->file_paths);
     bora_free(model->path);
     bora_free(model->name);
     bora_free(model);
@@ -39,9 +42,17 @@ bora_status bora_model_map(bora_model *model, const char *path, const bora_file 
     if (!files)
         return bora_fail(err, BORA_E_NOMEM, "list of files");
     model->files = files;
+    char **paths = bora_realloc(model->file_paths, model->n_files + 1, sizeof *paths);
+    if (!paths)
+        return bora_fail(err, BORA_E_NOMEM, "list of files");
+    model->file_paths = paths;
+    BORA_CLEANUP(bora_freep) char *copy = bora_strdup(path);
+    if (!copy)
+        return bora_fail(err, BORA_E_NOMEM, "list of files");
     bora_status st = bora_file_map(path, &files[model->n_files], err);
     if (st != BORA_OK)
         return st;
+    paths[model->n_files] = bora_steal(&copy);
     *ret_file = &files[model->n_files++];
     return BORA_OK;
 }

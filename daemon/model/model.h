@@ -84,6 +84,21 @@ void bora_model_types_text(const bora_model *model, char *text, size_t size);
  * are zeros now, and nothing that was computed since can be trusted. Any thread. */
 bool bora_model_is_damaged(const bora_model *model);
 
+/* ---- memory: any thread; each is a hint, and does nothing for memory that is not in a mapped file ---- */
+
+/* from [size] will be read soon: the system begins to read what is not in its cache. May wait for the disk's queue. */
+void bora_model_read_ahead(const bora_model *model, const void *from, size_t size);
+/* from [size] is not needed for now: pages wholly inside leave the process's memory (where the system maps
+ * huge pages, what shares one with them too). Whoever reads them again finds them as they were, from the page cache or
+ * the disk; guards stay. Rows that were copied are not touched. */
+void bora_model_release(const bora_model *model, const void *from, size_t size);
+/* The same, and the system's page cache gives up the file up to the range's end too, from the 2 MiB on that the range
+ * begins in. */
+void bora_model_forget(const bora_model *model, const void *from, size_t size);
+/* Whether what the system could give to programs now (MemAvailable of /proc/meminfo) is less than twice the weights,
+ * for a copy of them in memory and the file in the page cache. Then a file is better forgotten as it is read. */
+bool bora_model_memory_is_short(const bora_model *model);
+
 /* Finds a model by its name, which has no '/': one of that name where the program stands goes first, then, in each
  * folder of search ("dir:dir"), NAME, NAME.gguf, NAME-00001-of-0000N.gguf. *ret_path is new (bora_free). A name with
  * a '/' is a path, and given back. Errors: NOT_FOUND, naming the folders; INVAL (parts of two models); NOMEM. */

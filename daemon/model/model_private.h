@@ -28,6 +28,7 @@ struct bora_model {
     char *path, *name;
     const char *format; /* static */
     bora_file *files;   /* [n_files] mapped as long as the model lives */
+    char **file_paths;  /* [n_files] */
     size_t n_files;
 
     bora_model_entry *entries; /* [n_entries], in the order of the files */
@@ -108,6 +109,11 @@ bora_status bora_folder_load(bora_model *model, const char *path, const bora_mod
 bora_status bora_native_load(bora_model *model, const bora_folder *folder, bora_error *err);
 bora_status bora_huggingface_load(bora_model *model, const bora_folder *folder, const bora_model_options *options,
                                   bora_error *err);
+
+/* ---- residency.c ---- */
+
+/* As bora_model_memory_is_short, with the text of /proc/meminfo. */
+bool bora_model_memory_is_short_in(const bora_model *model, const char *meminfo);
 
 /* ---- model.c, fingerprint.c ---- */
 

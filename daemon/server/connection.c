@@ -153,6 +153,14 @@ void bora_connections_tidy(bora_server *server)
     }
 }
 
+void bora_connections_tell_loading(bora_server *server, const bora_scheduler_stats *stats)
+{
+    for (bora_connection *connection = server->connections; connection; connection = connection->next)
+        for (bora_request *request = connection->requests; request; request = request->next)
+            if (request->generation_id != 0)
+                bora_request_tell_loading(request, stats);
+}
+
 void bora_connections_free(bora_server *server)
 {
     while (server->connections) {

@@ -116,6 +116,15 @@ void bora_request_fail(bora_request *request, bora_status status, const char *me
     bora_request_fail_code(request, bora_error_code(status), message);
 }
 
+void bora_request_tell_loading(bora_request *request, const bora_scheduler_stats *stats)
+{
+    bora_pack pack;
+    bora_request_begin(request, "loading", &pack);
+    bora_pack_uint(&pack, "n_done", stats->n_loaded);
+    bora_pack_uint(&pack, "n_total", stats->n_to_load);
+    bora_request_send(request, &pack);
+}
+
 /* ---- arguments ---------------------------------------------------------------------------------------- */
 
 void bora_text_freep(char **text)

@@ -22,10 +22,11 @@
 #include <zmq.h>
 
 #define MONITOR          "inproc://monitor"
-#define FRAMES_PER_ROUND 64                  /* then the engine's events have their turn */
-#define RETRY_NS         UINT64_C(200000000) /* until a client that does not read is tried again */
-#define LINGER_MS        1000                /* for the last events at the end */
-#define ROUND_NS         UINT64_C(5000000)   /* likewise */
+#define FRAMES_PER_ROUND 64                   /* then the engine's events have their turn */
+#define RETRY_NS         UINT64_C(200000000)  /* until a client that does not read is tried again */
+#define LINGER_MS        1000                 /* for the last events at the end */
+#define ROUND_NS         UINT64_C(5000000)    /* likewise */
+#define LOADING_NS       UINT64_C(1000000000) /* between two words about it to those who wait */
 #define FDS_MAX          (64 * 64)
 #define FDS_OWN          128 /* descriptors that are not clients': files, libraries, plugins */
 
@@ -179,20 +180,55 @@ static void read_signals(bora_server *server)
     }
 }
 
+/* Without a model there is nothing to serve. Those who waited for it have been told: their events came before. */
+static void on_loaded(bora_server *server, const bora_event *event)
+{
+    if (event->status == BORA_OK || server->is_stopping)
+        return;
+    server->load_status = event->status;
+    server->load_error = event->error;
+    server->is_stopping = true;
+    bora_systemd_stopping(server);
+    bora_sessions_stop(server->options.sessions);
+}
+
 static void read_mail(bora_server *server)
 {
     bora_mail *mail;
-    while ((mail = bora_mailbox_take(server->options.events)))
-        bora_sessions_on_event(server->options.sessions, (bora_event *)mail);
+    while ((mail = bora_mailbox_take(server->options.events))) {
+        bora_event *event = (bora_event *)mail;
+        if (event->type != BORA_EVENT_LOADED) {
+            bora_sessions_on_event(server->options.sessions, event);
+            continue;
+        }
+        on_loaded(server, event);
+        bora_event_free(event);
+    }
     while ((mail = bora_mailbox_take(server->options.replies))) {
         bora_store_job *job = (bora_store_job *)mail;
         job->done(job, server->options.sessions);
     }
 }
 
+/* ns until it wants to be called again; UINT64_MAX: never. */
+static uint64_t tell_loading(bora_server *server, uint64_t now)
+{
+    bora_scheduler_stats stats;
+    bora_scheduler_stats_get(server->options.scheduler, &stats);
+    if (!stats.is_loading || server->is_stopping)
+        return UINT64_MAX;
+    if (now - server->told_loading_ns >= LOADING_NS) {
+        server->told_loading_ns = now;
+        bora_connections_tell_loading(server, &stats);
+    }
+    return LOADING_NS - (now - server->told_loading_ns);
+}
+
 static long timeout_ms(bora_server *server)
 {
-    uint64_t wait = bora_systemd_tick(server, now_ns());
+    const uint64_t now = now_ns(), loading = tell_loading(server, now);
+    uint64_t wait = bora_systemd_tick(server, now);
+    wait = wait < loading ? wait : loading;
     if (server->has_lapses && wait > RETRY_NS)
         wait = RETRY_NS;
     return wait == UINT64_MAX ? -1 : (long)(wait / 1000000 + 1);
@@ -219,6 +255,8 @@ bora_status bora_server_run(bora_server *server, bora_error *err)
         read_mail(server);
         bora_connections_tidy(server);
     }
+    if (server->load_status != BORA_OK)
+        return bora_fail(err, server->load_status, "%s", server->load_error.message);
     return BORA_OK;
 }
 
@@ -295,7 +333,7 @@ bora_status bora_server_new(const bora_server_options *options, const bora_log *
     server->options = *options;
     server->log = log;
     server->signal_fd = server->lock_fd = -1;
-    server->started_ns = now_ns();
+    server->started_ns = server->told_loading_ns = now_ns();
     sigset_t signals;
     (void)sigemptyset(&signals); /* these cannot fail: the numbers are valid */
     (void)sigaddset(&signals, SIGTERM);

@@ -18,7 +18,8 @@ typedef struct bora_server_options {
     const char *plugin_path; /* for plugin.list */
 
     const bora_model *model;
-    bora_pipeline *pipeline; /* only for what does not change: shape, plugins, options */
+    bora_pipeline
+        *pipeline; /* only for what does not change: shape, plugins, options; the scheduler may be building it */
     bora_scheduler *scheduler;
     bora_sessions *sessions;
     bora_mailbox *events;  /* from the engine */
@@ -31,7 +32,7 @@ typedef struct bora_server_options {
 bora_status bora_server_new(const bora_server_options *options, const bora_log *log, bora_server **ret_server,
                             bora_error *err);
 /* Serves until a signal ends it: then running turns are cut, stored and told, and it returns OK. A second signal does
- * not wait for them. */
+ * not wait for them. If the model cannot be loaded, it ends in the same way, with the loader's error. */
 bora_status bora_server_run(bora_server *server, bora_error *err);
 /* NULL is a no-op. */
 void bora_server_free(bora_server *server);

@@ -62,10 +62,15 @@ struct bora_server {
     bool is_stopping, must_stop;
     bool has_lapses; /* a connection is gone, does not read, or is owed something */
 
+    uint64_t told_loading_ns; /* when those who wait for the model were told how far it is */
+    bora_status load_status;  /* of loading it, once that has failed: the loop ends with it */
+    bora_error load_error;
+
     /* systemd.c */
     uint64_t watchdog_ns; /* interval; 0: none */
     uint64_t last_watchdog_ns, last_status_ns;
     uint32_t told_running, told_connections;
+    bool told_loading;
 };
 
 /* ---- request.c ---------------------------------------------------------------------------------------- */
@@ -102,6 +107,9 @@ bora_status bora_argument_tokens(const bora_request *request, const char *key, b
 /* For BORA_CLEANUP: free(), since msgpack's side of the house uses libc's memory. */
 void bora_text_freep(char **text);
 
+/* Event loading: the generation waits for the model. */
+void bora_request_tell_loading(bora_request *request, const bora_scheduler_stats *stats);
+
 /* ---- connection.c ------------------------------------------------------------------------------------- */
 
 /* fd must be the one that it began with. */
@@ -116,6 +124,8 @@ void bora_connections_disconnected(bora_server *server, int fd);
  * tell them. Not from inside a request's handler. */
 void bora_connections_tidy(bora_server *server);
 void bora_connections_free(bora_server *server);
+/* Every open generation is told how far the model is. */
+void bora_connections_tell_loading(bora_server *server, const bora_scheduler_stats *stats);
 
 /* ---- dispatch.c --------------------------------------------------------------------------------------- */
 

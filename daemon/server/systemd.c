@@ -13,6 +13,12 @@ static void tell_status(bora_server *server, uint64_t now_ns, const char *more)
     server->last_status_ns = now_ns;
     server->told_running = stats.n_running;
     server->told_connections = server->n_connections;
+    server->told_loading = stats.is_loading;
+    if (stats.is_loading) {
+        (void)sd_notifyf(0, "%sSTATUS=%s: loading %u %%", more, bora_model_name(server->options.model),
+                         bora_load_percent(stats.n_loaded, stats.n_to_load)); /* nobody to tell is no failure */
+        return;
+    }
     (void)sd_notifyf(0, "%sSTATUS=%s: %u answering, %u waiting, %u connected", more,
                      bora_model_name(server->options.model), stats.n_running, stats.n_waiting,
                      server->n_connections); /* nobody to tell is no failure */
@@ -46,12 +52,15 @@ uint64_t bora_systemd_tick(bora_server *server, uint64_t now_ns)
         return wait;
     bora_scheduler_stats stats;
     bora_scheduler_stats_get(server->options.scheduler, &stats);
-    if (stats.n_running == server->told_running && server->n_connections == server->told_connections)
+    if (!stats.is_loading && !server->told_loading && stats.n_running == server->told_running &&
+        server->n_connections == server->told_connections)
         return wait;
     uint64_t since = now_ns - server->last_status_ns;
-    if (since >= STATUS_NS) {
+    if (since >= STATUS_NS || (server->told_loading && !stats.is_loading)) {
         tell_status(server, now_ns, "");
-        return wait;
+        since = 0;
+        if (!server->told_loading)
+            return wait;
     }
     return wait < STATUS_NS - since ? wait : STATUS_NS - since;
 }

@@ -39,8 +39,8 @@ static const char usage[] =
     "        speed of prefill and decoding, beside what the machine can read and multiply at most\n"
     "\n"
     "plugins, by name or absolute path:\n"
-    "  --attention NAME   reference        --cache NAME    ring\n"
-    "  --expert NAME      reference        --link NAME     thread (with more than one stage)\n"
+    "  --attention NAME   flash            --cache NAME    ring\n"
+    "  --expert NAME      quant            --link NAME     thread (with more than one stage)\n"
     "  --plugin KIND=NAME the same: attention, cache, expert or link\n"
     "  --plugins DIR:DIR  where they are; beside the program unless given\n"
     "\n"
@@ -134,7 +134,7 @@ typedef struct arguments {
     const char *out, *chat;
     const char *context;                                     /* a number or a list of them: the command decides */
     const char *for_bench;                                   /* an option that only bench has */
-    bool tensors, json, csv, kv_type, expert, help, version; /* kv_type, expert: it was given */
+    bool tensors, json, csv, kv_type, help, version; /* kv_type: it was given */
 } arguments;
 
 static bool parse_count(const char *text, unsigned long max, unsigned long *ret_value)
@@ -187,7 +187,6 @@ static bool parse_plugin(const char *text, arguments *args)
     if (!kind || !name[1])
         return wrong("--plugin", text);
     args->options.pipeline.plugins[kind] = name + 1;
-    args->expert |= kind == BORA_PLUGIN_EXPERT;
     return true;
 }
 
@@ -249,7 +248,6 @@ static bool parse_option(int opt, arguments *args)
         return true;
     case OPT_EXPERT:
         pipeline->plugins[BORA_PLUGIN_EXPERT] = optarg;
-        args->expert = true;
         return true;
     case OPT_LINK:
         pipeline->plugins[BORA_PLUGIN_LINK] = optarg;
@@ -454,8 +452,6 @@ static bora_status run_one(int command, arguments *args, char **words, bora_erro
     case BENCH: /* as borad has it */
         if (!args->kv_type)
             args->options.pipeline.kv_dtype = BORA_DTYPE_F16;
-        if (!args->expert)
-            args->options.pipeline.plugins[BORA_PLUGIN_EXPERT] = "blas";
         args->bench.format = args->json ? BORA_BENCH_JSON : args->csv ? BORA_BENCH_CSV : BORA_BENCH_TABLE;
         catch_signals();
         return bora_tool_bench(words[0], &args->bench, &args->options, err);
@@ -531,9 +527,9 @@ int main(int argc, char **argv)
                         .n_stages = 1,
                         .kv_dtype = BORA_DTYPE_F32,
                         .plugin_path = plugin_path ? plugin_path : BORA_PREFIX "/lib/bora/plugins",
-                        .plugins = {[BORA_PLUGIN_ATTENTION] = "reference",
+                        .plugins = {[BORA_PLUGIN_ATTENTION] = "flash",
                                     [BORA_PLUGIN_CACHE] = "ring",
-                                    [BORA_PLUGIN_EXPERT] = "reference",
+                                    [BORA_PLUGIN_EXPERT] = "quant",
                                     [BORA_PLUGIN_LINK] = "thread"},
                     },
             },

@@ -202,14 +202,23 @@ static bool promises_invariance(bora_client *client)
 
 /* ---- the tests --------------------------------------------------------------------------------------------------- */
 
-static void eight_clients_get_what_they_get_alone(void **state)
+static void check_company(fixture *f, const char *expert)
 {
-    fixture *f = *state;
-    start(f, "expert=reference");
+    start(f, expert);
     assert_true(promises_invariance(f->clients[0]));
     uint64_t n_alone = run_alone(f), n_together = run_together(f, NULL);
     assert_true(n_together < n_alone / 2); /* they did share steps */
     assert_int_equal(count_same(f, true), N_CLIENTS * N_TURNS);
+}
+
+static void eight_clients_get_what_they_get_alone(void **state)
+{
+    check_company(*state, "expert=quant");
+}
+
+static void with_experts_in_plain_c_too(void **state)
+{
+    check_company(*state, "expert=reference");
 }
 
 static void blas_keeps_what_its_flags_promise(void **state)
@@ -257,7 +266,7 @@ static void wait_until_idle(bora_client *client)
 static void neither_cancelling_nor_vanishing_disturbs(void **state)
 {
     fixture *f = *state;
-    start(f, "expert=reference");
+    start(f, "expert=quant");
     (void)run_alone(f);
 
     bora_client_generation endless = {.text = "Tell me a story.",
@@ -302,6 +311,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(eight_clients_get_what_they_get_alone),
+        RUN(with_experts_in_plain_c_too),
         RUN(blas_keeps_what_its_flags_promise),
         RUN(neither_cancelling_nor_vanishing_disturbs),
     };

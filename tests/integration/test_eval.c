@@ -228,7 +228,7 @@ int main(void)
     static const char *const models[] = {"dense-mha",          "dense-gqa-swa",   "moe-gqa",
                                          "moe-gqa-swa",        "dense-oddshapes", "dense-perlayer",
                                          "dense-theta-default"};
-    static const char *const stages[] = {"1", "2", "3"}, *const experts[] = {"reference", "blas"};
+    static const char *const stages[] = {"1", "2", "3"}, *const experts[] = {"reference", "blas", "quant"};
     bool good = check_relative();
     for (size_t m = 0; m < BORA_ARRAY_SIZE(models); m++) {
         char *folder = bora_format("%s/tests/golden/models/%s", BORA_SOURCE_DIR, models[m]);
@@ -238,7 +238,7 @@ int main(void)
         bora_free(folder);
     }
     for (size_t s = CHATS_FIRST; s < BORA_ARRAY_SIZE(stages); s++) /* the longest by far: each plugin at least once */
-        good &= check(BORA_SOURCE_DIR "/tests/golden/bora-tiny", "bora-tiny", stages[s], experts[s % 2], false);
+        good &= check(BORA_SOURCE_DIR "/tests/golden/bora-tiny", "bora-tiny", stages[s], experts[s % 3], false);
     const char *data = getenv("BORA_TEST_DATA");
     if (!data || !*data) {
         printf("skip - stories260K: BORA_TEST_DATA is not set\n");

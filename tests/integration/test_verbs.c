@@ -113,7 +113,8 @@ static void status_has_its_fields(void **state)
     assert_true(bora_test_fields(
         status, "id:uint event:text version:text pid:uint uptime_ms:uint state:text model:text model_path:text "
                 "n_running:uint n_waiting:uint n_connections:uint kv_bytes:uint weight_bytes:uint n_prompt_tokens:uint "
-                "n_generated_tokens:uint n_steps:uint n_threads:uint n_stages:uint kv_dtype:text cpu:text "
+                "n_generated_tokens:uint n_steps:uint prompt_tokens_per_second:float "
+                "generated_tokens_per_second:float n_threads:uint n_stages:uint kv_dtype:text cpu:text "
                 "sessions:array"));
     assert_text(get(status, "version"), BORA_VERSION);
     assert_text(get(status, "state"), "ready");
@@ -124,6 +125,8 @@ static void status_has_its_fields(void **state)
     assert_true(bora_client_value_uint(get(status, "n_connections"), 0) >= 1);
     assert_true(bora_client_value_uint(get(status, "n_prompt_tokens"), 0) >= answer.n_prompt);
     assert_true(bora_client_value_uint(get(status, "n_generated_tokens"), 0) >= answer.n_generated);
+    assert_true(bora_client_value_float(get(status, "prompt_tokens_per_second"), -1) >= 0);
+    assert_true(bora_client_value_float(get(status, "generated_tokens_per_second"), -1) >= 0);
     const bora_client_value *sessions = get(status, "sessions"), *seen = NULL;
     for (uint32_t i = 0; i < bora_client_value_count(sessions); i++) {
         const bora_client_value *entry = bora_client_value_at(sessions, i);

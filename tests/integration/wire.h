@@ -255,7 +255,7 @@ static inline bool wire_follow(wire *w, uint64_t id, wire_answer *ret, wire_even
         } else if (strcmp(ret_last->event, "done") == 0) {
             wire_copy(ret->reason, sizeof ret->reason, bora_value_get(ret_last->root, "reason"));
             return true;
-        } else if (strcmp(ret_last->event, "progress") != 0) {
+        } else if (strcmp(ret_last->event, "progress") != 0 && strcmp(ret_last->event, "loading") != 0) {
             return false;
         }
     }

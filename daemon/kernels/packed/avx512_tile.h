@@ -27,9 +27,11 @@
 #define KIND_bytes32 6u
 #define KIND_bytes16 7u
 
-/* Bytes between the weights at work and those asked of memory, in tiles that read one stream: 4 to 8 KiB are alike, 2
- * are too near and 16 too far. */
-#define STREAM_AHEAD 4096u
+/* Bytes between the weights at work and those asked of memory, in tiles that read one stream, and asked into the
+ * second-level cache: what is on its way to the first holds one of its few buffers until it is there, which on Zen 4
+ * costs up to half of the bandwidth. On Zen 5 4 to 8 KiB and both levels are alike. */
+#define STREAM_AHEAD 8192u
+#define STREAM_NEAR  2048u /* from the second level to the first, where that pays */
 
 /* Unrolled: arrays of accumulators become registers only if every index is a constant. */
 #define EACH(i, n)   _Pragma("GCC unroll 16") for (size_t i = 0; i < (n); i++)
@@ -50,11 +52,24 @@ AVX512_INLINE __m512i tile_broadcast(const void *four_bytes)
 }
 
 /* Lines are asked for a few at a time between blocks: in bursts of 10 and more the core's buffers for outstanding
- * lines fill up and a fifth of the bandwidth is lost. */
-AVX512_INLINE void tile_stream(const uint8_t *unit, size_t first_line, size_t n_lines)
+ * lines fill up and a fifth of the bandwidth is lost. Where little is done per byte the processor sees the stream by
+ * itself, until the page ends: then one line per block that leads it into the next page is better than all of them. */
+AVX512_INLINE void tile_stream(const uint32_t kind, const size_t n_columns, const uint8_t *unit, size_t first_line,
+                               const size_t n_lines)
 {
+    const bool simple = kind == KIND_q4_0 || kind == KIND_iq4_nl || kind == KIND_q4_k || kind == KIND_q8_0;
+    const bool alone = simple && n_columns <= (kind == KIND_q8_0 ? 2 : 1);
+    const char *const ahead = (const char *)unit + STREAM_AHEAD + first_line * 64;
+    if (alone) {
+        _mm_prefetch(ahead, _MM_HINT_T1);
+        return;
+    }
     EACH(line, n_lines)
-    _mm_prefetch((const char *)unit + STREAM_AHEAD + (first_line + line) * 64, _MM_HINT_T0);
+    {
+        _mm_prefetch(ahead + line * 64, _MM_HINT_T1);
+        if (kind == KIND_q5_k) /* its fifth bits lie behind the quants: the second level does not see a stream */
+            _mm_prefetch(ahead + line * 64 - STREAM_AHEAD + STREAM_NEAR, _MM_HINT_T0);
+    }
 }
 
 AVX512_INLINE void tile_ask(const bora_avx512_tile *tile, tile_place *at)
@@ -139,7 +154,7 @@ AVX512_INLINE void tile_unit_f16(const uint32_t kind, const bool streams, const 
         EACH(h, 2)
         {
             if (streams)
-                tile_stream(w, h * (lines + 1) / 2, (lines + 1 - h) / 2);
+                tile_stream(kind, n_columns, w, h * (lines + 1) / 2, (lines + 1 - h) / 2);
             else
                 tile_ask(tile, at);
             tile_block_f16(kind, n_strips, n_columns, tile->strip_stride, w + h * 32, w + 64 + h * block_size, at, sum);
@@ -165,7 +180,7 @@ AVX512_INLINE void tile_unit_k(const uint32_t kind, const size_t n_columns, cons
             __m512 scales[TILE_STRIPS];
             /* Brings bit 2 * pair + h of each byte to bit 4. */
             const __m512i turn = _mm512_set1_epi32(4 - (int)(2 * pair + h));
-            tile_stream(at->w, pair * lines + h * (lines + 1) / 2, (lines + 1 - h) / 2);
+            tile_stream(kind, n_columns, at->w, pair * lines + h * (lines + 1) / 2, (lines + 1 - h) / 2);
             EACH(c, n_columns)
             acc[0][c] = _mm512_setzero_si512();
             EACH(i, 8)
@@ -198,7 +213,7 @@ AVX512_INLINE void tile_unit_q6_k(const size_t n_columns, tile_place *at, __m512
                 __m512i acc[TILE_STRIPS][TILE_COLUMNS], w[TILE_STRIPS];
                 __m512 scales[TILE_STRIPS];
                 /* 53 lines in 2 x (7 + 7 + 7 + 6), one of them twice. */
-                tile_stream(at->w, half * 26 + t * 7 + e * 4, e == 0 ? 4 : t < 3 ? 3 : 2);
+                tile_stream(KIND_q6_k, n_columns, at->w, half * 26 + t * 7 + e * 4, e == 0 ? 4 : t < 3 ? 3 : 2);
                 TILE_START(acc, at->start)
                 EACH(i, 4)
                 {

@@ -32,7 +32,11 @@ bora_status bora_verb_status(bora_request *request, bora_error *err)
     bora_pack_string(&pack, "version", BORA_VERSION);
     bora_pack_uint(&pack, "pid", (uint64_t)getpid());
     bora_pack_uint(&pack, "uptime_ms", (now_ns - server->started_ns) / 1000000);
-    bora_pack_string(&pack, "state", server->is_stopping ? "stopping" : "ready");
+    bora_pack_string(&pack, "state", server->is_stopping ? "stopping" : stats.is_loading ? "loading" : "ready");
+    if (stats.is_loading) {
+        bora_pack_uint(&pack, "n_loaded_bytes", stats.n_loaded);
+        bora_pack_uint(&pack, "n_load_bytes", stats.n_to_load);
+    }
     bora_pack_string(&pack, "model", bora_model_name(server->options.model));
     bora_pack_string(&pack, "model_path", bora_model_path(server->options.model));
     bora_pack_uint(&pack, "n_running", stats.n_running);
@@ -43,6 +47,8 @@ bora_status bora_verb_status(bora_request *request, bora_error *err)
     bora_pack_uint(&pack, "n_prompt_tokens", stats.n_prompt_tokens);
     bora_pack_uint(&pack, "n_generated_tokens", stats.n_generated_tokens);
     bora_pack_uint(&pack, "n_steps", stats.n_steps);
+    bora_pack_float(&pack, "prompt_tokens_per_second", stats.prompt_rate);
+    bora_pack_float(&pack, "generated_tokens_per_second", stats.generated_rate);
     bora_pack_uint(&pack, "n_threads", options->n_threads);
     bora_pack_uint(&pack, "n_stages", options->n_stages);
     bora_pack_string(&pack, "kv_dtype", options->kv_dtype == BORA_DTYPE_F16 ? "f16" : "f32");

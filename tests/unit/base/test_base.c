@@ -7,7 +7,6 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
-#include "base/cpu.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mailbox.h"
@@ -159,17 +158,6 @@ static void test_files(void **state)
     assert_int_equal(unlink(path), 0);
 }
 
-static void test_cpu_can_be_lowered(void **state)
-{
-    (void)state;
-    bora_cpu cpu;
-    assert_int_equal(setenv("BORA_CPU", "generic", 1), 0);
-    bora_cpu_detect(&cpu);
-    assert_string_equal(bora_cpu_name(&cpu), "generic");
-    assert_true(cpu.n_cores >= 1);
-    assert_int_equal(unsetenv("BORA_CPU"), 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,7 +168,6 @@ int main(void)
         cmocka_unit_test(test_mailbox_keeps_order),
         cmocka_unit_test(test_log_is_one_clean_line),
         cmocka_unit_test(test_files),
-        cmocka_unit_test(test_cpu_can_be_lowered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -198,7 +198,11 @@ static inline bool house_answers(fake_peer *peer, uint64_t id, const bora_value 
         bora_pack_string(&pack, "version", "9.8.7");
         bora_pack_uint(&pack, "pid", 77);
         bora_pack_uint(&pack, "uptime_ms", 3723000);
-        bora_pack_string(&pack, "state", "ready");
+        bora_pack_string(&pack, "state", "loading");
+        bora_pack_uint(&pack, "n_loaded_bytes", 1572864);
+        bora_pack_uint(&pack, "n_load_bytes", 4194304);
+        bora_pack_float(&pack, "prompt_tokens_per_second", 101.26);
+        bora_pack_float(&pack, "generated_tokens_per_second", 12.34);
         bora_pack_string(&pack, "model", "tiny");
         bora_pack_uint(&pack, "kv_bytes", 1572864);
         bora_pack_uint(&pack, "n_prompt_tokens", 1234567);

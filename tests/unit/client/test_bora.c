@@ -214,7 +214,9 @@ static void test_listings(void **state)
     assert_has(f->out, "tokens     1,234\n");
     assert_has(f->out, "\nsystem\n  Be brief.\n\nuser\n  two\n  lines\n\nassistant\n  half an ans\n  [interrupted]\n");
     assert_int_equal(RUN(f, NULL, "status"), 0);
-    assert_has(f->out, "daemon     borad 9.8.7, process 77, ready\nup         1 h 2 min\n");
+    assert_has(f->out, "101.3 prompt tokens and 12.3 generated per second");
+    assert_has(f->out, "daemon     borad 9.8.7, process 77, loading\n"
+                       "loading    38 %, 1.5 MiB of 4.0 MiB\nup         1 h 2 min\n");
     assert_has(f->out, "1.5 MiB of KV caches");
     assert_has(f->out, "1,234,567 prompt tokens");
     assert_has(f->out, "1 thread, 2 pipeline stages");

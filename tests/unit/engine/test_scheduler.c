@@ -211,6 +211,9 @@ static void test_events(void **state)
     assert_int_equal(stats.n_generated_tokens, 20);
     assert_int_equal(stats.n_running, 0);
     assert_int_equal(stats.kv_bytes, 0);
+    assert_true(stats.prompt_rate > 0);
+    assert_true(stats.generated_rate > 0); /* of all steps but the last, which may not be in it yet */
+    assert_false(stats.is_loading);
 }
 
 static void test_nothing_to_generate(void **state)

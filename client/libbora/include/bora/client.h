@@ -183,7 +183,8 @@ enum {
     BORA_CLIENT_EVENT_TOKEN = 3,
     BORA_CLIENT_EVENT_DONE = 4,   /* last */
     BORA_CLIENT_EVENT_RESULT = 5, /* last */
-    BORA_CLIENT_EVENT_ERROR = 6   /* last; also made by the library when the connection breaks */
+    BORA_CLIENT_EVENT_ERROR = 6,  /* last; also made by the library when the connection breaks */
+    BORA_CLIENT_EVENT_LOADING = 7 /* before ACCEPTED: the daemon is still loading its model */
 };
 
 /* What a handler is given. Everything in it is borrowed for the call. */
@@ -195,7 +196,7 @@ typedef struct bora_client_event {
     uint64_t index;                 /* TOKEN: from 0 */
     int32_t token;                  /* TOKEN: its id */
     double logprob;                 /* TOKEN: natural logarithm */
-    uint64_t n_done, n_total;       /* PROGRESS: prompt tokens run, and to run */
+    uint64_t n_done, n_total;       /* PROGRESS: prompt tokens run, and to run; LOADING: bytes */
     const bora_client_value *value; /* the event's map with all fields; NULL if the library made the event */
     const bora_client_error *error; /* ERROR; else NULL */
 } bora_client_event;
