@@ -77,6 +77,10 @@ $(BUILD)/obj/%.o: %.c VERSION Makefile
 	$(call say,CC)
 	$(Q)$(CC) $(BORA_CPPFLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(BORA_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
+# Tiles of hundreds of registers' worth of unrolled intrinsics: instrumented, one file takes minutes to compile. They hold
+# no pointers but their arguments; tests/unit/kernels/test_packed_paths ends their buffers at pages that cannot be read.
+$(BUILD)/obj/daemon/kernels/packed/avx%.o: override SANITIZE :=
+
 $(foreach layer,$(LAYERS),$(eval $(call layer_rule,$(layer))))
 
 $(PROTO_A): $(call objects_of,$(call sources_of,proto))

@@ -1,5 +1,6 @@
 /* What tests of the packed product share: weights, activations, and both made ready by a path. Memory is exactly as
- * large as is promised to be enough, so that reading or writing past it is seen. */
+ * large as is promised to be enough and ends at a page that cannot be touched: reading or writing past it ends the
+ * test, whatever the code was built with. */
 #ifndef TESTS_SUPPORT_PACKED_CASES_H
 #define TESTS_SUPPORT_PACKED_CASES_H
 
@@ -10,6 +11,8 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define PACKED_FIRST   BORA_DTYPE_Q8_0
 #define PACKED_END     BORA_DTYPE_COUNT
@@ -38,11 +41,38 @@ static inline float packed_random(uint64_t *random)
     return (float)blocks_random(random) * 0x1p-30f - 1;
 }
 
+/* Where a mapping begins and how long it is, right before the memory that was handed out. */
+typedef struct packed_mapping {
+    void *start;
+    size_t size;
+} packed_mapping;
+
+/* size bytes up to a page that cannot be touched; free with packed_free. */
+static inline void *packed_alloc_exact(size_t size)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), n = (size + page - 1) / page * page;
+    packed_mapping mapping = {.size = n + 2 * page};
+    mapping.start = mmap(NULL, mapping.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(mapping.start != MAP_FAILED);
+    char *end = (char *)mapping.start + page + n;
+    assert_int_equal(mprotect(end, page, PROT_NONE), 0);
+    char *memory = end - size;
+    memcpy(memory - sizeof mapping, &mapping, sizeof mapping);
+    return memory;
+}
+
+/* The same, aligned to 64. */
 static inline void *packed_alloc(size_t size)
 {
-    void *memory = bora_alloc_aligned(64, size);
-    assert_non_null(memory);
-    return memory;
+    return packed_alloc_exact((size + 63) / 64 * 64);
+}
+
+static inline void packed_free(void *memory)
+{
+    packed_mapping mapping;
+    memcpy(&mapping, (char *)memory - sizeof mapping, sizeof mapping);
+    if (munmap(mapping.start, mapping.size) != 0)
+        fail_msg("munmap %p %zu of %p: %m", mapping.start, mapping.size, memory);
 }
 
 /* Rows at an odd address and three bytes further apart than they need be; free with packed_free_rows. */
@@ -50,8 +80,7 @@ static inline bora_tensor packed_random_rows(uint32_t dtype, size_t n_rows, size
 {
     const bora_block *type = bora_block_of(dtype);
     const size_t used = n_cols / type->n_elements * type->size, row_size = used + 3;
-    uint8_t *memory = bora_alloc(1 + (n_rows - 1) * row_size + used);
-    assert_non_null(memory);
+    uint8_t *memory = packed_alloc_exact(1 + (n_rows - 1) * row_size + used);
     for (size_t row = 0; row < n_rows; row++)
         for (size_t block = 0; block < n_cols / type->n_elements; block++) /* some scales are subnormal */
             blocks_fill(dtype, random, type->n_elements > 1 && block % 3 == 0 ? 0.004f : 1.0f,
@@ -61,14 +90,13 @@ static inline bora_tensor packed_random_rows(uint32_t dtype, size_t n_rows, size
 
 static inline void packed_free_rows(const bora_tensor *w)
 {
-    bora_free((uint8_t *)(uintptr_t)w->data - 1);
+    packed_free((uint8_t *)(uintptr_t)w->data - 1);
 }
 
 /* Blocks of x of very different size, all shifts among them. */
 static inline float *packed_random_x(size_t n_rows, size_t n_cols, uint64_t *random)
 {
-    float *x = bora_alloc(n_rows * n_cols * sizeof *x);
-    assert_non_null(x);
+    float *x = packed_alloc_exact(n_rows * n_cols * sizeof *x);
     float size = 1;
     for (size_t i = 0; i < n_rows * n_cols; i++) {
         if (i % 32 == 0)
@@ -113,7 +141,7 @@ static inline void packed_multiply(const bora_packed_path *path, const bora_stri
 {
     void *scratch = packed_alloc(path->scratch_size(w->n_units));
     path->multiply(w, x, y, y_stride, scratch);
-    bora_free(scratch);
+    packed_free(scratch);
 }
 
 /* The same bits; NaN is NaN whatever its bits, as those depend on the order of operands. */

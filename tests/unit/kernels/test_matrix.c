@@ -68,10 +68,10 @@ static float *product(const fixture *f, const bora_matrix *matrix, const float *
 {
     const size_t n_rows = bora_matrix_n_rows(matrix);
     const bora_input input = input_new(f, x, n, bora_matrix_n_cols(matrix));
-    float *y = bora_alloc(n * n_rows * sizeof *y);
+    float *y = packed_alloc_exact(n * n_rows * sizeof *y);
     assert_non_null(y);
     bora_matrix_multiply(f->kernels, matrix, &input, 0, bora_matrix_n_strips(matrix), 0, y, n_rows);
-    bora_free(input.panels);
+    packed_free(input.panels);
     return y;
 }
 
@@ -97,25 +97,25 @@ static void test_results(void **state)
             float *y = product(&f, matrix, x, n);
             assert_int_equal(bora_matrix_is_packed(matrix), dtype > BORA_DTYPE_BF16);
             const size_t stride = (n_rows + 15) / 16 * 16;
-            float *should = bora_alloc(n * stride * sizeof *should);
+            float *should = packed_alloc_exact(n * stride * sizeof *should);
             assert_non_null(should);
             if (bora_matrix_is_packed(matrix)) {
                 const bora_strips strips = packed_strips(&bora_packed_plain, &w);
                 const bora_input input = packed_input(&bora_packed_plain, x, n, (uint32_t)n_cols);
                 packed_multiply(&bora_packed_plain, &strips, &input, should, stride);
                 assert_int_equal(bora_matrix_size(matrix), strips.n_strips * strips.n_units * bora_unit_size(dtype));
-                bora_free(input.panels);
-                bora_free((void *)(uintptr_t)strips.units);
+                packed_free(input.panels);
+                packed_free((void *)(uintptr_t)strips.units);
             } else {
                 bora_matmul(f.kernels, &w, n, x, should, stride);
                 assert_int_equal(bora_matrix_size(matrix), w.n_rows * w.row_size);
             }
             for (uint32_t c = 0; c < n; c++)
                 assert_memory_equal(y + c * n_rows, should + c * stride, n_rows * sizeof *y);
-            bora_free(should);
-            bora_free(y);
+            packed_free(should);
+            packed_free(y);
             bora_matrix_free(matrix);
-            bora_free(x);
+            packed_free(x);
             packed_free_rows(&w);
         }
     fixture_close(&f);
@@ -157,7 +157,7 @@ static void test_company(void **state)
             if (i == 0) {
                 float *all = product(&f[0], matrix, x, N);
                 memcpy(whole, all, sizeof whole);
-                bora_free(all);
+                packed_free(all);
             }
             for (size_t k = 0; k < N * STRIDE; k++)
                 y[k] = 12345;
@@ -176,12 +176,12 @@ static void test_company(void **state)
                     n = N - first;
                 float *some = product(&f[i], matrix, x + first * n_cols, n);
                 assert_memory_equal(some, whole + (size_t)first * ROWS, n * ROWS * sizeof *some);
-                bora_free(some);
+                packed_free(some);
             }
-            bora_free(input.panels);
+            packed_free(input.panels);
             bora_matrix_free(matrix);
         }
-        bora_free(x);
+        packed_free(x);
         packed_free_rows(&w);
     }
     for (uint32_t i = 0; i < 3; i++)
@@ -205,7 +205,7 @@ static void test_nothing_outside(void **state)
             const bora_input input = input_new(&f, x, N, COLS);
             float *all = product(&f, matrix, x, N);
             const size_t n_last = n_rows - 16, size = (N - 1) * 16 + n_last;
-            float *y = bora_alloc(size * sizeof *y); /* exactly */
+            float *y = packed_alloc_exact(size * sizeof *y); /* exactly */
             assert_non_null(y);
             for (size_t k = 0; k < size; k++)
                 y[k] = 12345;
@@ -215,11 +215,11 @@ static void test_nothing_outside(void **state)
                 assert_true(packed_same(y[k], should));
             }
             bora_matrix_multiply(f.kernels, matrix, &input, 1, 1, 0, NULL, 16); /* no strips */
-            bora_free(y);
-            bora_free(all);
-            bora_free(input.panels);
+            packed_free(y);
+            packed_free(all);
+            packed_free(input.panels);
             bora_matrix_free(matrix);
-            bora_free(x);
+            packed_free(x);
             packed_free_rows(&w);
         }
     fixture_close(&f);
@@ -244,7 +244,7 @@ static void test_empty(void **state)
         float *y = product(&f, matrix, NULL, 3); /* empty sums */
         for (size_t i = 0; i < 3 * 17; i++)
             assert_true(y[i] == 0);
-        bora_free(y);
+        packed_free(y);
         bora_matrix_free(matrix);
     }
     bora_matrix_free(NULL);
@@ -280,7 +280,7 @@ static void test_reader(void **state)
     uint64_t random = 54;
     fixture f;
     fixture_open(&f, &cpu, 2, COLS);
-    uint8_t *data = bora_alloc(size);
+    uint8_t *data = packed_alloc_exact(size);
     assert_non_null(data);
     for (size_t block = 0; block < size / 34; block++) {
         const size_t at = block * 34;
@@ -303,12 +303,12 @@ static void test_reader(void **state)
     float *y = product(&f, matrix, x, 1);
     assert_memory_equal(y, should, ROWS * sizeof *y);
     assert_int_equal(bora_region_size(f.region), bora_matrix_size(matrix) + bora_matrix_size(untold));
-    bora_free(y);
-    bora_free(should);
+    packed_free(y);
+    packed_free(should);
     bora_matrix_free(matrix);
     bora_matrix_free(untold);
-    bora_free(x);
-    bora_free(data);
+    packed_free(x);
+    packed_free(data);
     fixture_close(&f);
 }
 

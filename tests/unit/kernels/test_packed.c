@@ -168,7 +168,7 @@ static void check_product(const bora_tensor *w, const float *x, uint32_t n)
     const bora_input input = packed_input(path, x, n, (uint32_t)w->n_cols);
     const bora_strips strips = packed_strips(path, w);
     const size_t stride = strips.n_strips * BORA_STRIP_ROWS;
-    float *y = bora_alloc(n * stride * sizeof *y);
+    float *y = packed_alloc_exact(n * stride * sizeof *y);
     assert_non_null(y);
     packed_multiply(path, &strips, &input, y, stride);
     for (uint32_t c = 0; c < n; c++) {
@@ -180,9 +180,9 @@ static void check_product(const bora_tensor *w, const float *x, uint32_t n)
                          (size_t)w->n_cols, r, c, n, (double)y[c * stride + r], (double)should);
         }
     }
-    bora_free(y);
-    bora_free((void *)(uintptr_t)strips.units);
-    bora_free(input.panels);
+    packed_free(y);
+    packed_free((void *)(uintptr_t)strips.units);
+    packed_free(input.panels);
 }
 
 static void test_to_the_bit(void **state)
@@ -197,7 +197,7 @@ static void test_to_the_bit(void **state)
             const uint32_t n = ns[(c + dtype) % BORA_ARRAY_SIZE(ns)];
             float *x = packed_random_x(n, w.n_cols, &random);
             check_product(&w, x, n);
-            bora_free(x);
+            packed_free(x);
             packed_free_rows(&w);
         }
 }
@@ -222,7 +222,7 @@ static void test_any_scales(void **state)
         }
         float *x = packed_random_x(3, 512, &random);
         check_product(&w, x, 3);
-        bora_free(x);
+        packed_free(x);
         packed_free_rows(&w);
     }
 }
@@ -292,9 +292,9 @@ static void test_near_sums_in_double(void **state)
             fail_msg("%s: %g of rms", bora_block_of(dtype)->name, worst / sqrt(power / (ROWS * N)));
         if (!(quantised_error <= 2e-4 * power)) /* what eight bits of x cost */
             fail_msg("%s: NMSE %g", bora_block_of(dtype)->name, quantised_error / power);
-        bora_free((void *)(uintptr_t)strips.units);
-        bora_free(input.panels);
-        bora_free(x);
+        packed_free((void *)(uintptr_t)strips.units);
+        packed_free(input.panels);
+        packed_free(x);
         packed_free_rows(&w);
     }
 }
@@ -342,8 +342,8 @@ static void test_every_bit_is_packed(void **state)
             if (dtype != BORA_DTYPE_Q3_K && dtype != BORA_DTYPE_IQ4_XS) /* whose scales have 32 taken away */
                 assert_int_equal(n_changed, 1);
         }
-        bora_free(after);
-        bora_free(before);
+        packed_free(after);
+        packed_free(before);
         packed_free_rows(&w);
     }
 }

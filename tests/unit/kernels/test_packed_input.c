@@ -94,7 +94,7 @@ static void check_unit(const bora_packed_path *path, const char *what, const flo
         assert_true(q >= -127 && q <= 127);
     }
     check_sums(path->name, panel);
-    bora_free(is.input.panels);
+    packed_free(is.input.panels);
 }
 
 static void random_unit(uint64_t *random, float size, float ret_x[N])
@@ -203,12 +203,12 @@ static void test_columns_and_padding(void **state)
                                 assert_int_equal(panel.start32[((u * 8 + j) * 2 + half) * panel.n_columns + column],
                                                  a->start32[(2 * j + half) * 3 + 1]);
                         }
-                        bora_free(alone.input.panels);
+                        packed_free(alone.input.panels);
                     }
             }
             assert_int_equal(row, rows[r]);
-            bora_free(input.panels);
-            bora_free(x);
+            packed_free(input.panels);
+            packed_free(x);
         }
 }
 
@@ -236,7 +236,7 @@ static void test_panels_cover_all_rows(void **state)
             n_rows += panel.n_columns;
         }
         assert_int_equal(n_rows, n);
-        bora_free(input.panels);
+        packed_free(input.panels);
     }
 }
 
@@ -255,7 +255,7 @@ static void test_panel_alone(void **state)
         assert_ptr_equal(alone.scale, panel.scale);
         assert_ptr_equal(alone.sum16, panel.sum16);
     }
-    bora_free(input.panels);
+    packed_free(input.panels);
 }
 
 static void test_input_size(void **state)

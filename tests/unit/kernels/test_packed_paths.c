@@ -40,8 +40,8 @@ static void test_pack(void **state)
                 if (memcmp(is.units, should.units, size) != 0)
                     fail_msg("%s: %s, %zu rows of %zu", path->name, bora_block_of(dtype)->name, n_rows,
                              (size_t)w.n_cols);
-                bora_free((void *)(uintptr_t)is.units);
-                bora_free((void *)(uintptr_t)should.units);
+                packed_free((void *)(uintptr_t)is.units);
+                packed_free((void *)(uintptr_t)should.units);
                 packed_free_rows(&w);
             }
 }
@@ -68,9 +68,9 @@ static void test_fill(void **state)
             }
             if (memcmp(is.panels, should.panels, bora_input_size(all_n[i], n_cols)) != 0)
                 fail_msg("%s: %u rows of %u", path->name, all_n[i], n_cols);
-            bora_free(is.panels);
-            bora_free(should.panels);
-            bora_free(x);
+            packed_free(is.panels);
+            packed_free(should.panels);
+            packed_free(x);
         }
 }
 
@@ -80,7 +80,7 @@ static void check_products(const bora_packed_path *path, const bora_tensor *w, c
     const bora_strips strips = packed_strips(&bora_packed_plain, w);
     const bora_input input = packed_input(&bora_packed_plain, x, n, (uint32_t)w->n_cols);
     const size_t n_rows = strips.n_strips * BORA_STRIP_ROWS, stride = n_rows + GAP, size = (n - 1) * stride + n_rows;
-    float *is = bora_alloc(size * sizeof *is), *should = bora_alloc(size * sizeof *should);
+    float *is = packed_alloc_exact(size * sizeof *is), *should = packed_alloc_exact(size * sizeof *should);
     assert_true(is && should);
     for (size_t i = 0; i < size; i++) /* what is between the rows must stay */
         is[i] = should[i] = (float)i;
@@ -91,10 +91,10 @@ static void check_products(const bora_packed_path *path, const bora_tensor *w, c
             fail_msg("%s: %s, %u x %zu columns, %zu rows, row %zu of column %zu: %a, should be %a", path->name,
                      bora_block_of(w->dtype)->name, n, (size_t)w->n_cols, n_rows, i % stride, i / stride, (double)is[i],
                      (double)should[i]);
-    bora_free(should);
-    bora_free(is);
-    bora_free(input.panels);
-    bora_free((void *)(uintptr_t)strips.units);
+    packed_free(should);
+    packed_free(is);
+    packed_free(input.panels);
+    packed_free((void *)(uintptr_t)strips.units);
 }
 
 static void test_multiply(void **state)
@@ -112,7 +112,7 @@ static void test_multiply(void **state)
                 for (size_t i = 0; i < BORA_ARRAY_SIZE(all_n); i++) {
                     float *x = packed_random_x(all_n[i], n_cols, &random);
                     check_products(path, &w, x, all_n[i]);
-                    bora_free(x);
+                    packed_free(x);
                 }
                 packed_free_rows(&w);
             }
@@ -131,7 +131,7 @@ static void test_long(void **state)
         for (size_t i = 0; i < BORA_ARRAY_SIZE(ns); i++) {
             float *x = packed_random_x(ns[i], 8448, &random);
             check_products(path, &w, x, ns[i]);
-            bora_free(x);
+            packed_free(x);
         }
         packed_free_rows(&w);
     }
