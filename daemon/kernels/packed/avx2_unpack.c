@@ -218,10 +218,10 @@ TARGET static void quants_iq4_xs(const uint8_t *unit, bora_avx2_unit *ret)
 INLINE void quants_q45_k(const uint8_t *unit, bool has_fifth, bora_avx2_unit *ret)
 {
     for (size_t at = 0; at < 8 * VECTOR_SIZE; at += HALF) {
-        const __m256i fifth = has_fifth ? load(unit + 2304 + at) : _mm256_setzero_si256();
+        const __m256i fifth = has_fifth ? load(unit + 256 + at) : _mm256_setzero_si256();
 #pragma GCC unroll 4
         for (int g = 0; g < 4; g++) {
-            const __m256i v = load(unit + 256 + (size_t)g * 8 * VECTOR_SIZE + at);
+            const __m256i v = load(unit + (has_fifth ? 768 : 256) + (size_t)g * 8 * VECTOR_SIZE + at);
             __m256i a = low_nibbles(v), b = high_nibbles(v);
             if (has_fifth) {
                 a = _mm256_or_si256(a, bits_to(fifth, 2 * g, 4, 16));
@@ -249,8 +249,8 @@ TARGET static void quants_q6_k(const uint8_t *unit, bora_avx2_unit *ret)
         const uint8_t *in = unit + 320 + n * 24 * VECTOR_SIZE;
         uint8_t *out = ret->q[n * 32];
         for (size_t at = 0; at < 8 * VECTOR_SIZE; at += HALF) {
-            const __m256i a = load(in + at), b = load(in + 8 * VECTOR_SIZE + at);
-            const __m256i h = load(in + 16 * VECTOR_SIZE + at);
+            const uint8_t *first = in + at / 256 * 512 + at % 256; /* four vectors of either by turns */
+            const __m256i h = load(first), a = load(first + 256), b = load(in + 16 * VECTOR_SIZE + at);
             store(out + at, _mm256_or_si256(low_nibbles(a), bits_to(h, 0, 4, 0x30)));
             store(out + 8 * VECTOR_SIZE + at, _mm256_or_si256(low_nibbles(b), bits_to(h, 2, 4, 0x30)));
             store(out + 16 * VECTOR_SIZE + at, _mm256_or_si256(high_nibbles(a), bits_to(h, 4, 4, 0x30)));

@@ -215,9 +215,9 @@ AVX512_TARGET static void pack_q5_k(const uint8_t *in, size_t row_size, uint8_t 
     pack_f16(in, row_size, unit);
     pack_f16(in + 2, row_size, unit + 32);
     pack_k_scales(in + 4, row_size, unit);
-    pack_64(in + 48, row_size, unit + 256);
-    pack_64(in + 112, row_size, unit + 1280);
-    pack_32(in + 16, row_size, unit + 2304);
+    pack_32(in + 16, row_size, unit + 256);
+    pack_64(in + 48, row_size, unit + 768);
+    pack_64(in + 112, row_size, unit + 1792);
 }
 
 AVX512_TARGET static void pack_q6_k(const uint8_t *in, size_t row_size, uint8_t *unit)
@@ -226,8 +226,15 @@ AVX512_TARGET static void pack_q6_k(const uint8_t *in, size_t row_size, uint8_t 
     memset(unit + 32, 0, 32);
     pack_bytes(in + 192, row_size, unit + 64);
     for (size_t half = 0; half < 2; half++) {
-        pack_64(in + half * 64, row_size, unit + 320 + half * 1536);
-        pack_32(in + 128 + half * 32, row_size, unit + 1344 + half * 1536);
+        _Alignas(64) uint8_t low[1024], high[512];
+        pack_64(in + half * 64, row_size, low);
+        pack_32(in + 128 + half * 32, row_size, high);
+        uint8_t *out = unit + 320 + half * 1536;
+        for (size_t e = 0; e < 2; e++) {
+            memcpy(out + e * 512, high + e * 256, 256);
+            memcpy(out + e * 512 + 256, low + e * 256, 256);
+        }
+        memcpy(out + 1024, low + 512, 512);
     }
 }
 

@@ -31,7 +31,6 @@
  * second-level cache: what is on its way to the first holds one of its few buffers until it is there, which on Zen 4
  * costs up to half of the bandwidth. On Zen 5 4 to 8 KiB and both levels are alike. */
 #define STREAM_AHEAD 8192u
-#define STREAM_NEAR  2048u /* from the second level to the first, where that pays */
 
 /* Unrolled: arrays of accumulators become registers only if every index is a constant. */
 #define EACH(i, n)   _Pragma("GCC unroll 16") for (size_t i = 0; i < (n); i++)
@@ -57,7 +56,8 @@ AVX512_INLINE __m512i tile_broadcast(const void *four_bytes)
 AVX512_INLINE void tile_stream(const uint32_t kind, const size_t n_columns, const uint8_t *unit, size_t first_line,
                                const size_t n_lines)
 {
-    const bool simple = kind == KIND_q4_0 || kind == KIND_iq4_nl || kind == KIND_q4_k || kind == KIND_q8_0;
+    const bool simple =
+        kind == KIND_q4_0 || kind == KIND_iq4_nl || kind == KIND_q4_k || kind == KIND_q8_0 || kind == KIND_q5_k;
     const bool alone = simple && n_columns <= (kind == KIND_q8_0 ? 2 : 1);
     const char *const ahead = (const char *)unit + STREAM_AHEAD + first_line * 64;
     if (alone) {
@@ -65,11 +65,7 @@ AVX512_INLINE void tile_stream(const uint32_t kind, const size_t n_columns, cons
         return;
     }
     EACH(line, n_lines)
-    {
-        _mm_prefetch(ahead + line * 64, _MM_HINT_T1);
-        if (kind == KIND_q5_k) /* its fifth bits lie behind the quants: the second level does not see a stream */
-            _mm_prefetch(ahead + line * 64 - STREAM_AHEAD + STREAM_NEAR, _MM_HINT_T0);
-    }
+    _mm_prefetch(ahead + line * 64, _MM_HINT_T1);
 }
 
 AVX512_INLINE void tile_ask(const bora_avx512_tile *tile, tile_place *at)
@@ -171,9 +167,9 @@ AVX512_INLINE void tile_unit_k(const uint32_t kind, const size_t n_columns, cons
 {
     const size_t n_strips = 1, lines = kind == KIND_q5_k ? 11 : 9; /* per pair of blocks */
     const __m512i low = _mm512_set1_epi8(0x0f), fifth = _mm512_set1_epi8(0x10);
-    const uint8_t *high = at->w + 256 + 2048;
+    const uint8_t *high = at->w + 256;
     for (size_t pair = 0; pair < 4; pair++) {
-        const uint8_t *quants = at->w + 256 + pair * 512;
+        const uint8_t *quants = at->w + (kind == KIND_q5_k ? 768 : 256) + pair * 512;
         EACH(h, 2)
         {
             __m512i acc[TILE_STRIPS][TILE_COLUMNS], w[TILE_STRIPS];
@@ -205,7 +201,7 @@ AVX512_INLINE void tile_unit_q6_k(const size_t n_columns, tile_place *at, __m512
     const size_t n_strips = 1;
     const __m512i low = _mm512_set1_epi8(0x0f), high = _mm512_set1_epi8(0x30);
     for (size_t half = 0; half < 2; half++) {
-        const uint8_t *ql = at->w + 320 + half * 1536, *qh = ql + 1024, *scale = at->w + 64 + half * 128;
+        const uint8_t *quants = at->w + 320 + half * 1536, *scale = at->w + 64 + half * 128;
         EACH(t, 4)
         {
             EACH(e, 2)
@@ -217,8 +213,8 @@ AVX512_INLINE void tile_unit_q6_k(const size_t n_columns, tile_place *at, __m512
                 TILE_START(acc, at->start)
                 EACH(i, 4)
                 {
-                    const __m512i l = avx512_load(ql + ((t & 1) * 8 + e * 4 + i) * 64);
-                    const __m512i h = avx512_load(qh + (e * 4 + i) * 64);
+                    const __m512i l = avx512_load(quants + (t & 1 ? 1024 + e * 256 : 256 + e * 512) + i * 64);
+                    const __m512i h = avx512_load(quants + e * 512 + i * 64);
                     w[0] = avx512_or_masked(_mm512_and_si512(t & 2 ? _mm512_srli_epi16(l, 4) : l, low),
                                             avx512_q6_k_high(h, t), high);
                     TILE_DOT(acc, w, at->q + e * 16 + i * 4)

@@ -87,12 +87,13 @@ AVX512_INLINE void unpack_k(const uint32_t dtype, const uint8_t *unit, bora_avx5
         _mm512_store_ps(ret->scale[j], avx512_load_u8(scale + j * 16));
     for (size_t i = 0; i < 4; i++)
         _mm512_store_si512(ret->min.pairs[i], avx512_pair_u8(min + i * 32));
+    const uint8_t *quants = unit + (dtype == BORA_DTYPE_Q5_K ? 768 : 256);
     for (size_t pair = 0; pair < 4; pair++) {
         for (size_t i = 0; i < 8; i++) {
-            const __m512i both = avx512_load(unit + 256 + (pair * 8 + i) * 64);
+            const __m512i both = avx512_load(quants + (pair * 8 + i) * 64);
             __m512i low = low_nibbles(both), high = high_nibbles(both);
             if (dtype == BORA_DTYPE_Q5_K) {
-                const __m512i bits = avx512_load(unit + 2304 + i * 64);
+                const __m512i bits = avx512_load(unit + 256 + i * 64);
                 low = avx512_or_masked(low, move_bit(bits, 2 * pair, 4), fifth);
                 high = avx512_or_masked(high, move_bit(bits, 2 * pair + 1, 4), fifth);
             }
@@ -115,10 +116,11 @@ AVX512_INLINE void unpack_q6_k(const uint8_t *unit, bora_avx512_unit *ret)
     unpack_d(unit, ret);
     unpack_scales_i8(unit, 16, ret);
     for (size_t half = 0; half < 2; half++) {
-        const uint8_t *ql = unit + 320 + half * 1536, *qh = ql + 1024;
+        const uint8_t *quants = unit + 320 + half * 1536;
         for (size_t i = 0; i < 8; i++) {
-            const __m512i a = avx512_load(ql + i * 64), b = avx512_load(ql + (8 + i) * 64);
-            const __m512i h = avx512_load(qh + i * 64);
+            const uint8_t *first = quants + i / 4 * 512 + i % 4 * 64;
+            const __m512i h = avx512_load(first), a = avx512_load(first + 256);
+            const __m512i b = avx512_load(quants + 1024 + i * 64);
             uint8_t(*q)[64] = ret->q + half * 32 + i;
             put(q[0], avx512_or_masked(low_nibbles(a), avx512_q6_k_high(h, 0), upper));
             put(q[8], avx512_or_masked(low_nibbles(b), avx512_q6_k_high(h, 1), upper));

@@ -86,20 +86,26 @@ static void unpack_q4_k_scales(const uint8_t *unit, size_t row, unit_row *ret)
     }
 }
 
+static void unpack_q4_k_quants(const uint8_t *quants, size_t row, unit_row *ret)
+{
+    for (size_t i = 0; i < BORA_UNIT_COLS; i++) {
+        const size_t j = i / 32;
+        ret->value[i] = (int)(byte_at(quants, row, j / 2 * 32 + i % 32) >> j % 2 * 4 & 15);
+    }
+}
+
 static void unpack_q4_k(const uint8_t *unit, size_t row, unit_row *ret)
 {
     unpack_q4_k_scales(unit, row, ret);
-    for (size_t i = 0; i < BORA_UNIT_COLS; i++) {
-        const size_t j = i / 32;
-        ret->value[i] = (int)(byte_at(unit + 256, row, j / 2 * 32 + i % 32) >> j % 2 * 4 & 15);
-    }
+    unpack_q4_k_quants(unit + 256, row, ret);
 }
 
 static void unpack_q5_k(const uint8_t *unit, size_t row, unit_row *ret)
 {
-    unpack_q4_k(unit, row, ret);
+    unpack_q4_k_scales(unit, row, ret);
+    unpack_q4_k_quants(unit + 768, row, ret);
     for (size_t i = 0; i < BORA_UNIT_COLS; i++)
-        ret->value[i] |= (int)(byte_at(unit + 2304, row, i % 32) >> i / 32 & 1) << 4;
+        ret->value[i] |= (int)(byte_at(unit + 256, row, i % 32) >> i / 32 & 1) << 4;
 }
 
 static void unpack_i8_scales(const uint8_t *unit, size_t row, size_t n, unit_row *ret)
@@ -116,8 +122,11 @@ static void unpack_q6_k(const uint8_t *unit, size_t row, unit_row *ret)
     for (size_t i = 0; i < BORA_UNIT_COLS; i++) {
         const uint8_t *half = unit + 320 + i / 128 * 1536;
         const size_t in_half = i % 128;
-        const unsigned low = byte_at(half, row, in_half % 64) >> in_half / 64 * 4 & 15;
-        const unsigned high = byte_at(half + 1024, row, in_half % 32) >> in_half / 32 * 2 & 3;
+        const uint8_t *first = half + in_half % 32 / 16 * 512; /* upper bits, and behind them lower ones */
+        const uint8_t *ql = in_half / 32 % 2 ? half + 1024 : first + 256;
+        const size_t at = in_half / 32 % 2 ? in_half % 32 : in_half % 16;
+        const unsigned low = byte_at(ql, row, at) >> in_half / 64 * 4 & 15;
+        const unsigned high = byte_at(first, row, in_half % 16) >> in_half / 32 * 2 & 3;
         ret->value[i] = (int)(low | high << 4) - 32;
     }
 }

@@ -96,8 +96,8 @@ static void pack_q5_k(const uint8_t *in, size_t row, uint8_t *unit)
     put_f16(in, row, unit);
     put_f16(in + 2, row, unit + 32);
     put_scales_and_minima(in + 4, row, unit + 64, unit + 192);
-    put_dwords(in + 48, 32, row, unit + 256);
-    put_dwords(in + 16, 8, row, unit + 2304);
+    put_dwords(in + 16, 8, row, unit + 256);
+    put_dwords(in + 48, 32, row, unit + 768);
 }
 
 static void pack_q6_k(const uint8_t *in, size_t row, uint8_t *unit)
@@ -107,8 +107,12 @@ static void pack_q6_k(const uint8_t *in, size_t row, uint8_t *unit)
         unit[64 + j * N_ROWS + row] = in[192 + j];
     for (size_t half = 0; half < 2; half++) {
         uint8_t *out = unit + 320 + half * 1536;
-        put_dwords(in + half * 64, 16, row, out);
-        put_dwords(in + 128 + half * 32, 8, row, out + 1024);
+        const uint8_t *low = in + half * 64, *high = in + 128 + half * 32;
+        for (size_t e = 0; e < 2; e++) {
+            put_dwords(high + e * 16, 4, row, out + e * 512);
+            put_dwords(low + e * 16, 4, row, out + e * 512 + 256);
+        }
+        put_dwords(low + 32, 8, row, out + 1024);
     }
 }
 

@@ -20,10 +20,11 @@
  *   Q4_K    f16 d[16], f16 dmin[16]; low nibbles of scale and min as bytes scale | min << 4 [8][16]; their upper two bits as
  *           64 bytes (byte p: bits 0-1 scale of p, 2-3 scale of p + 64, 4-5 min of p, 6-7 min of p + 64; p = sub-block * 16
  *           + row); nibbles[4 g][8 vectors][16][4]: low nibble sub-block 2g, high nibble sub-block 2g+1        = 2304
- *   Q5_K    as Q4_K, then high[8 vectors][16][4]: bit j of byte t of lane r of vector i is bit 4 of element 4i+t of
- *           sub-block j (the bytes of the file's qh)                                                           = 2816
- *   Q6_K    f16 d[16], 32 bytes zero; i8 scale[16][16]; per half n = 0, 1: ql[16 vectors][16][4], qh[8 vectors][16][4], dword
- *           i of the file's ql and qh of that half; value = 0..63 minus 32                                     = 3392
+ *   Q5_K    as Q4_K, with high[8 vectors][16][4] before the nibbles: bit j of byte t of lane r of vector i is bit 4 of
+ *           element 4i+t of sub-block j (the bytes of the file's qh)                                           = 2816
+ *   Q6_K    f16 d[16], 32 bytes zero; i8 scale[16][16]; per half n = 0, 1, with vector i of dwords i of the file's ql [64]
+ *           and qh [32] of that half: qh 0-3, ql 0-3, qh 4-7, ql 4-7, ql 8-15, in the order of first use;
+ *           value = 0..63 minus 32                                                                             = 3392
  *   Q3_K    f16 d[16], 32 bytes zero; i8 scale[16][16] (the file's minus 32); qs[16 vectors][16][4]; hmask[8 vectors][16][4]:
  *           dword i of the file's qs and hmask; value = (two bits | bit << 2) - 4                              = 1856
  *   Q2_K    f16 d[16], f16 dmin[16]; scale | min << 4 as bytes [16][16]; qs[16 vectors][16][4]; value = two bits = 1344
