@@ -62,21 +62,39 @@ static void hash_hparams(XXH3_state_t *hash, const bora_hparams *h)
     hash_bytes(hash, h->windows, h->n_windows * sizeof *h->windows);
 }
 
+/* Where sample i of a large tensor begins. */
+static uint64_t sample_at(uint64_t size, uint64_t i)
+{
+    const uint64_t last = size - SAMPLE_SIZE, step = last / (N_SAMPLES - 1), rest = last % (N_SAMPLES - 1);
+    return step * i + rest * i / (N_SAMPLES - 1);
+}
+
+static bool is_sampled(const bora_model *model, const bora_model_entry *entry)
+{
+    return model->size > WHOLE_MAX && entry->info.size > N_SAMPLES * SAMPLE_SIZE;
+}
+
 static void hash_samples(XXH3_state_t *hash, const uint8_t *data, uint64_t size)
 {
-    if (size <= N_SAMPLES * SAMPLE_SIZE) {
-        hash_bytes(hash, data, (size_t)size);
-        return;
-    }
-    uint64_t last = size - SAMPLE_SIZE, step = last / (N_SAMPLES - 1), rest = last % (N_SAMPLES - 1);
     for (uint64_t i = 0; i < N_SAMPLES; i++)
-        hash_bytes(hash, data + step * i + rest * i / (N_SAMPLES - 1), SAMPLE_SIZE);
+        hash_bytes(hash, data + sample_at(size, i), SAMPLE_SIZE);
+}
+
+/* Thousands of small reads, all over the file: a disk has many of them under way at once if it is told. */
+static void read_samples_ahead(const bora_model *model)
+{
+    for (size_t i = 0; i < model->n_entries; i++) {
+        const bora_model_entry *entry = model->by_name[i];
+        for (uint64_t k = 0; is_sampled(model, entry) && k < N_SAMPLES; k++)
+            bora_model_read_ahead(model, entry->data + sample_at(entry->info.size, k), SAMPLE_SIZE);
+    }
 }
 
 void bora_model_fingerprint_make(bora_model *model)
 {
     XXH3_state_t hash;
     (void)XXH3_128bits_reset(&hash);
+    read_samples_ahead(model);
     hash_hparams(&hash, &model->hparams);
     hash_bytes(&hash, model->vocab_hash, sizeof model->vocab_hash);
     for (size_t i = 0; i < model->n_entries; i++) {
@@ -84,10 +102,10 @@ void bora_model_fingerprint_make(bora_model *model)
         hash_bytes(&hash, entry->info.name, strlen(entry->info.name));
         hash_bytes(&hash, entry->info.shape, sizeof entry->info.shape);
         hash_bytes(&hash, &entry->info.dtype, sizeof entry->info.dtype);
-        if (model->size <= WHOLE_MAX)
-            hash_bytes(&hash, entry->data, (size_t)entry->info.size);
-        else
+        if (is_sampled(model, entry))
             hash_samples(&hash, entry->data, entry->info.size);
+        else
+            hash_bytes(&hash, entry->data, (size_t)entry->info.size);
     }
     uint8_t digest[16];
     hash_end(&hash, digest);

@@ -30,6 +30,8 @@ typedef struct bench {
     bora_batch_part parts[BORA_BENCH_BATCH_MAX];
     double reads[PROBES_MAX], int8s[PROBES_MAX]; /* all probes */
     size_t n_reads, n_int8s;
+    double cpu_shares; /* sum, of all probes */
+    size_t n_cpu_shares;
 } bench;
 
 /* What one measurement of a pass gave, round by round. */
@@ -64,7 +66,8 @@ static double median(double *values, size_t n)
 
 static void note_cpu_share(bench *b, double share)
 {
-    b->report->cpu_share = share < b->report->cpu_share ? share : b->report->cpu_share;
+    b->cpu_shares += share;
+    b->report->cpu_share = b->cpu_shares / (double)++b->n_cpu_shares;
 }
 
 static double probe_read(bench *b)
@@ -447,8 +450,8 @@ bora_status bora_tool_bench(const char *path, const bora_tool_bench_options *how
         return st;
     (void)probe_read(b); /* the first one warms up */
     (void)probe_int8(b);
-    b->n_reads = b->n_int8s = 0;
-    report.cpu_share = 1;
+    b->n_reads = b->n_int8s = b->n_cpu_shares = 0;
+    b->cpu_shares = 0;
     report.read_size = bora_limits_size(b->limits);
     (void)probe_read(b);
     (void)probe_int8(b);

@@ -62,7 +62,7 @@ typedef struct bora_bench_report {
     bora_bench_work work;
     double read_limit, int8_limit; /* medians of all probes */
     size_t read_size;              /* bytes that were read */
-    double cpu_share;              /* the least of all probes: below 1 others had a part of the processors */
+    double cpu_share;              /* mean of all probes: well below 1 others had a part of the processors */
     double model_seconds, pipeline_seconds, first_seconds; /* opening, preparing, the first prompt */
     bora_bench_figures prefill;                            /* without bytes: it is not bound by them */
     bora_bench_decode *decode;                             /* [n_decode] */

@@ -125,8 +125,8 @@ void bora_bench_print_table(const bora_bench_report *report)
     if (report->work.weight_bytes < (double)report->read_size / 4)
         printf("The weights fit into the processor's cache: shares of the memory's speed say little here.\n");
     if (report->cpu_share < 0.9)
-        printf("Others used the processors meanwhile (the threads of a probe had only %.0f %% of their time): figures "
-               "are lower\nthan the machine's.\n",
+        printf("Others used the processors meanwhile (the threads of the probes had only %.0f %% of their time): "
+               "figures are\nlower than the machine's.\n",
                report->cpu_share * 100);
 }
 

@@ -9,7 +9,7 @@ import { availableParallelism, cpus } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { boraSpeed, boraStart, boraVersion, readProbe } from './bora.mjs'
-import { figuresOf } from './figures.mjs'
+import { figuresOf, mean } from './figures.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const [build, folder, ...words] = process.argv.slice(2)
@@ -61,7 +61,7 @@ async function beside(run) {
   const before = readProbe(build, options)
   const result = await run()
   const probes = [before, readProbe(build, options)]
-  return { result, read_gb_s: probes.map(({ gb_s }) => gb_s), cpu_share: Math.min(...probes.map(({ cpu_share }) => cpu_share)) }
+  return { result, read_gb_s: probes.map(({ gb_s }) => gb_s), cpu_share: mean(probes.map(({ cpu_share }) => cpu_share)) }
 }
 
 const say = (line) => process.stderr.write(`${line}\n`)

@@ -6,6 +6,7 @@
 // <!-- NAME --> and <!-- /NAME -->, NAME being INPUT's without its end, and the plot beside the document.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
+import { mean } from './figures.mjs'
 import { barPlot, linePlot } from './svg.mjs'
 
 const [path, document] = process.argv.slice(2)
@@ -33,8 +34,8 @@ function comparison(results) {
         beside('peer'), spread(ratio)]))
     }
     const shares = set.rounds.flatMap((round) => Object.values(round).flatMap((tasks) => Object.values(tasks).map(({ cpu_share }) => cpu_share)))
-    if (Math.min(...shares) < 0.9)
-      lines.push('', `Others used the processors meanwhile (a probe had only ${(100 * Math.min(...shares)).toFixed(0)} % of its time): these are no figures of the machine.`)
+    if (mean(shares) < 0.9)
+      lines.push('', `Others used the processors meanwhile (probes had only ${(100 * mean(shares)).toFixed(0)} % of their time): figures are lower than the machine's.`)
   }
   const speeds = results.sets[0].figures.filter(({ unit }) => unit === 'tokens/s')
   const panels = speeds.map(({ name, unit }) => ({
