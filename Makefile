@@ -79,7 +79,7 @@ $(BUILD)/obj/%.o: %.c VERSION Makefile
 
 # Tiles of hundreds of registers' worth of unrolled intrinsics: instrumented, one file takes minutes to compile. They hold
 # no pointers but their arguments; tests/unit/kernels/test_packed_paths ends their buffers at pages that cannot be read.
-$(BUILD)/obj/daemon/kernels/packed/avx%.o: override SANITIZE :=
+$(BUILD)/obj/daemon/kernels/packed/avx%.o $(BUILD)/obj/plugins/attention/flash/tile_%.o: override SANITIZE :=
 
 $(foreach layer,$(LAYERS),$(eval $(call layer_rule,$(layer))))
 

@@ -1,12 +1,12 @@
 // Tables and plots of what was measured: node report.mjs INPUT [DOCUMENT.md]
 //   results.json    what compare.mjs wrote: a table of each model and instruction set, bars of the speeds
-//   NAME.csv        what bora-model bench --csv printed, once or for several windows: the first and the last position, and
-//                   curves of a sequence's time and cache over the position
+//   NAME.csv        what bora-model bench --csv or window.sh printed, for one or several windows: medians at each position,
+//                   and curves of a sequence's time and cache over the position
 // The table is printed, the plot written beside INPUT with the end .svg. With a document, the table goes into it between
 // <!-- NAME --> and <!-- /NAME -->, NAME being INPUT's without its end, and the plot beside the document.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { mean } from './figures.mjs'
+import { mean, median } from './figures.mjs'
 import { barPlot, linePlot } from './svg.mjs'
 
 const [path, document] = process.argv.slice(2)
@@ -60,15 +60,18 @@ function windows(csv) {
     if (![window, context, batch, seconds, bytes].every(Number.isFinite)) throw new Error(`'${path}': no number in '${line}'`)
     if (batch !== 1) continue
     const name = window ? `window of ${window}` : 'no window'
-    if (!curves.has(name)) curves.set(name, [])
-    curves.get(name).push([context, seconds * 1e3, bytes])
+    if (!curves.has(name)) curves.set(name, new Map())
+    const times = curves.get(name)
+    if (!times.has(context)) times.set(context, { bytes, ms: [] })
+    times.get(context).ms.push(seconds * 1e3)
   }
   if (curves.size === 0) throw new Error(`'${path}' has no row of one sequence`)
-  for (const points of curves.values()) points.sort((a, b) => a[0] - b[0])
+  for (const [name, times] of curves) // a position that comes again: the median
+    curves.set(name, [...times].map(([context, { bytes, ms }]) => [context, median(ms), bytes]).sort((a, b) => a[0] - b[0]))
   const of = (i, scale) => [...curves].map(([name, points]) => ({ name, points: points.map((point) => [point[0], point[i] * scale]) }))
   const table = [row(['', 'position', 'ms per token', 'KV cache MiB']), row(['---', '--:', '--:', '--:'])]
   for (const [name, points] of curves)
-    for (const [at, time, size] of new Set([points[0], points.at(-1)]))
+    for (const [at, time, size] of points)
       table.push(row([name, at, digits(time), digits(size / 2 ** 20)]))
   return {
     table: table.join('\n') + '\n',
