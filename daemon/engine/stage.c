@@ -251,21 +251,14 @@ void bora_stage_free(bora_stage *stage)
     bora_region_free(stage->region);
     bora_kernels_free(stage->kernels);
     bora_pool_free(stage->pool);
-    void *const buffers[] = {stage->rope_freqs,
-                             stage->rope_angles,
-                             stage->norms,
-                             stage->final_norm,
-                             stage->norm,
-                             stage->q,
-                             stage->heads,
-                             stage->k,
-                             stage->v,
-                             stage->out,
-                             stage->router_logits,
-                             stage->experts,
-                             stage->expert_weights,
-                             stage->positions,
-                             stage->seqs,
+    void *const buffers[] = {stage->panels,      stage->rope_freqs,
+                             stage->rope_angles, stage->norms,
+                             stage->final_norm,  stage->norm,
+                             stage->q,           stage->heads,
+                             stage->k,           stage->v,
+                             stage->out,         stage->router_logits,
+                             stage->experts,     stage->expert_weights,
+                             stage->positions,   stage->seqs,
                              stage->spans};
     for (size_t i = 0; i < BORA_ARRAY_SIZE(buffers); i++)
         bora_free(buffers[i]);
