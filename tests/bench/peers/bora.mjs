@@ -63,7 +63,7 @@ const firstLine = (text) => text.split('\n')[0]
 export const boraVersion = (build) => firstLine(boraModel(build, ['--version'])).replace(/^\S+ /, '')
 
 const environmentOf = (cpu) => (cpu === 'avx2' ? { BORA_CPU: 'avx2' } : {})
-// 'expert=packed:attention=flash' as [['expert', 'packed'], ['attention', 'flash']]
+// 'expert=quant:attention=flash' as [['expert', 'quant'], ['attention', 'flash']]
 const pluginsOf = ({ plugins }) => plugins.split(':').filter(Boolean).map((plugin) => plugin.split('='))
 
 // From the start of a daemon to the first token after a prompt of 8 tokens, and MiB then: what a client sees, starting of
