@@ -35,7 +35,7 @@ extern "C" {
 #endif
 
 #define BORA_ABI_MAJOR 1
-#define BORA_ABI_MINOR 2 /* 1: the element types from BORA_DTYPE_Q4_0 on; 2: matrices, caches of Q8_0 */
+#define BORA_ABI_MINOR 3 /* 1: the element types from BORA_DTYPE_Q4_0 on; 2: matrices, caches of Q8_0; 3: seq_size */
 
 /* ---- status and error ------------------------------------------------------------------------------- */
 
@@ -248,7 +248,7 @@ typedef struct bora_kv_span {
     uint64_t head_stride;     /* elements */
 } bora_kv_span;
 
-/* The most spans one call of spans may return per layer and sequence. */
+/* Room that the host gives a first call of spans, per layer and sequence. */
 #define BORA_CACHE_SPANS_MAX 1024u
 
 typedef struct bora_cache_ops {
@@ -275,11 +275,13 @@ typedef struct bora_cache_ops {
     void (*append)(bora_cache *cache, bora_cache_seq *seq, uint32_t layer, uint64_t first, uint32_t n, const float *k,
                    const float *v);
     /* The runs that hold positions from .. to-1 of one layer, ascending and complete. from is not older than
-     * what is kept (the last window + slack positions). Writes at most n_max; returns the number of runs. */
+     * what is kept (the last window + slack positions). Writes at most n_max; returns the number of runs, which
+     * may be more: the host then asks again with room for so many. */
     uint32_t (*spans)(bora_cache *cache, const bora_cache_seq *seq, uint32_t layer, uint64_t from, uint64_t to,
                       uint32_t n_max, bora_kv_span *ret_spans);
-    /* Forgets positions end and later, in all layers. At most slack positions may be taken back from windowed
-     * layers, counted from the furthest position ever appended: LIMIT otherwise. */
+    /* Forgets positions end and later, in all layers. LIMIT, and nothing has changed, if a layer no longer keeps what
+     * position end needs: its window's positions before end. Up to slack positions behind the furthest ever appended
+     * can always be taken back, and as many as there are while nothing was overwritten. */
     bora_status (*truncate)(bora_cache *cache, bora_cache_seq *seq, uint64_t end, bora_error *err);
     /* Copies positions first .. first+n-1 of one layer into out, canonical layout [k,v][n][n_kv_heads][head_dim],
      * in elements of the cache's dtype, without changing a bit. NOT_FOUND if some are no longer kept. */
@@ -289,8 +291,12 @@ typedef struct bora_cache_ops {
      * begin past position 0 (what is older is gone). Afterwards the layer holds positions up to first + n. */
     bora_status (*import_page)(bora_cache *cache, bora_cache_seq *seq, uint32_t layer, uint64_t first, uint32_t n,
                                const void *in, bora_error *err);
-    /* Bytes of memory the sequence holds now. */
+    /* Bytes of memory the sequence holds now. What forks share counts in each. */
     uint64_t (*bytes)(const bora_cache *cache, const bora_cache_seq *seq);
+
+    /* Minor version 3. The most bytes that a sequence of up to n_positions ever asks of the host, what it needs while
+     * it grows included. Optional: without it the host reckons with twice the elements. */
+    uint64_t (*seq_size)(const bora_cache *cache, uint64_t n_positions);
 } bora_cache_ops;
 
 /* ---- attention -------------------------------------------------------------------------------------- */
