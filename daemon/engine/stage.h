@@ -31,8 +31,29 @@ bora_status bora_stage_new(const bora_model *model, const bora_stage_options *op
                            bora_stage **ret_stage, bora_error *err);
 void bora_stage_free(bora_stage *stage); /* NULL is a no-op */
 
+/* ---- plugins ---------------------------------------------------------------------------------------- */
+
+typedef struct bora_stage_instance bora_stage_instance; /* of a plugin, beside the one that is in use */
+
+/* Makes an instance for this stage (of an expert plugin with all layers prepared), with nothing of the stage changed.
+ * kind: attention, cache or expert. library is borrowed and outlives the instance; options are copied, NULL is none. In
+ * a stage without layers it is an empty one. Between two forward passes, on any thread. Errors: what the plugin's create
+ * and prepare say, INVAL for an option it does not know, NOMEM, CANCELLED. */
+bora_status bora_stage_instance_new(bora_stage *stage, uint32_t kind, const bora_plugin_library *library,
+                                    const bora_plugin_options *options, bora_stage_instance **ret_instance,
+                                    bora_error *err);
+/* After all its sequences were closed, if it is a cache. NULL is a no-op. */
+void bora_stage_instance_free(bora_stage_instance *instance);
+/* NULL in a stage without layers. The instance is a cache's. */
+bora_cache *bora_stage_instance_cache(const bora_stage_instance *instance);
+/* Puts the instance in use and the one that was in use into its place. Between two forward passes. Cannot fail. */
+void bora_stage_exchange(bora_stage *stage, bora_stage_instance *instance);
+
 bora_cache *bora_stage_cache(const bora_stage *stage); /* NULL if the stage has no layers */
 const bora_cache_ops *bora_stage_cache_ops(const bora_stage *stage);
+
+/* ---- what it is and does ---------------------------------------------------------------------------- */
+
 uint32_t bora_stage_first_layer(const bora_stage *stage);
 uint32_t bora_stage_n_layers(const bora_stage *stage);
 /* Adds what this stage has spent so far. Any thread. */

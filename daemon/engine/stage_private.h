@@ -12,8 +12,21 @@ typedef struct stage_layer {
     bora_matrix *wq, *wk, *wv, *wo, *router; /* router: NULL when dense */
 } stage_layer;
 
+/* An instance of a plugin, with its host. */
+struct bora_stage_instance {
+    uint32_t kind;
+    const bora_plugin_library *library;
+    bora_plugin_host *host; /* NULL: there is no instance, as in a stage without layers */
+    union {                 /* by kind; NULL until it is created */
+        bora_attention *attention;
+        bora_cache *cache;
+        bora_expert *expert;
+    };
+};
+
 struct bora_stage {
     const bora_model *model;
+    const bora_log *log;
     const bora_hparams *hparams;
     bora_stage_options options;
     bora_pool *pool;
@@ -22,7 +35,8 @@ struct bora_stage {
     stage_layer *layers;        /* [n_layers] */
     bora_matrix *output;        /* last stage */
     void *panels;               /* of the widest input: [max_tokens, max(dim, n_heads * head_dim)] */
-    bora_plugin_host *hosts[5]; /* by kind */
+    bora_stage_instance in_use[BORA_PLUGIN_EXPERT + 1]; /* by kind; [0] unused */
+    /* The same as forward calls it. */
     const bora_attention_ops *attention_ops;
     const bora_cache_ops *cache_ops;
     const bora_expert_ops *expert_ops;
@@ -56,5 +70,8 @@ static inline void *stage_rows_alloc(size_t n_rows, size_t n_cols, size_t size)
         return NULL;
     return bora_alloc_aligned(64, total);
 }
+
+/* Ends the instance and its host, and clears it. The struct itself is the caller's. */
+void bora_stage_instance_end(bora_stage_instance *instance);
 
 #endif

@@ -98,7 +98,8 @@ static void stages_freep(bora_stages **stages)
     bora_stages_free(*stages);
 }
 
-bora_status bora_stages_new(bora_pipeline *pipeline, bora_stages **ret_stages, bora_error *err)
+bora_status bora_stages_new(bora_pipeline *pipeline, const bora_plugin_library *library,
+                            const bora_plugin_options *options, bora_stages **ret_stages, bora_error *err)
 {
     uint32_t n_stages = pipeline->options.n_stages;
     BORA_CLEANUP(stages_freep)
@@ -113,9 +114,8 @@ bora_status bora_stages_new(bora_pipeline *pipeline, bora_stages **ret_stages, b
     stages->micros = bora_calloc(n_stages, sizeof *stages->micros);
     if (!stages->body || !stages->micros)
         return bora_fail(err, BORA_E_NOMEM, "buffers of %u stages", n_stages);
-    const bora_plugin_library *library = pipeline->libraries[BORA_PLUGIN_LINK];
-    bora_status st = bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu,
-                                          pipeline->options.plugin_options[BORA_PLUGIN_LINK], &stages->host, err);
+    bora_status st =
+        bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu, options, &stages->host, err);
     if (st != BORA_OK)
         return st;
     bora_link_shape shape = {

@@ -279,14 +279,8 @@ static bora_status ring_truncate(bora_cache *cache, bora_cache_seq *seq, uint64_
     for (uint32_t i = 0; i < cache->n_layers; i++) {
         const ring_layer *layer = &seq->layers[i];
         uint32_t window = cache->windows[i];
-        if (end >= layer->end)
-            continue;
-        if (window && layer->furthest - end > cache->slack)
-            return bora_fail(err, BORA_E_LIMIT, "ring: taking back %llu positions, %u are possible",
-                             (unsigned long long)(layer->furthest - end), cache->slack);
-        /* After an import that began late, less than the window before end may be there. */
         uint64_t needed = window && end >= window ? end - window + 1 : 0;
-        if (layer->first && end && needed < layer->first)
+        if (end && end < layer->end && needed < layer_oldest(layer)) /* end 0 needs nothing */
             return bora_fail(err, BORA_E_LIMIT, "ring: position %llu is no longer kept", (unsigned long long)needed);
     }
     for (uint32_t i = 0; i < cache->n_layers; i++) {
