@@ -1,8 +1,8 @@
 /* Which generations may begin, and when: the queue, the promises of memory, and beginnings taken over from others.
  *
  * A generation begins when the ledger has room for all it may come to need: its whole cache at its greatest length, and
- * its pages on their way from and to the store. So nothing that runs ever lacks memory, and nothing has to be thrown out
- * half-way. What is promised and not yet used is kept in mind here; what is used the ledger knows.
+ * its pages on their way from and to the store. So nothing that runs ever lacks memory, and nothing has to be thrown
+ * out half-way. What is promised and not yet used is kept in mind here; what is used the ledger knows.
  *
  * If there is no room, what lies on the shelf without an owner goes first; then the caller is asked to close idle
  * sessions (PRESSURE); then the queue waits for something to end. The owner with the fewest running comes next, and
@@ -210,8 +210,7 @@ void bora_scheduler_enqueue(bora_scheduler *scheduler, bora_generation *generati
     if (scheduler->stopping) {
         bora_scheduler_refuse(scheduler, generation, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
     } else if (!scheduler->is_loading && scheduler->load_status != BORA_OK) {
-        bora_scheduler_refuse(scheduler, generation, BORA_REASON_ERROR, scheduler->load_status,
-                              &scheduler->load_error);
+        bora_scheduler_refuse(scheduler, generation, BORA_REASON_ERROR, scheduler->load_status, &scheduler->load_error);
     } else if ((owner = bora_scheduler_owner(scheduler, generation->owner)) == SIZE_MAX) {
         (void)bora_fail(&err, BORA_E_NOMEM, "owner");
         bora_scheduler_refuse(scheduler, generation, BORA_REASON_ERROR, BORA_E_NOMEM, &err);
@@ -245,13 +244,13 @@ static bool ask_for_room(bora_scheduler *scheduler, uint64_t n_bytes)
 
 /* ---- beginning --------------------------------------------------------------------------------------------- */
 
-/* The longest beginning that a sequence of the same owner has in common with the generation's tokens, as a new sequence.
- * Whole pages of it; at least one token is left to run. *ret_n: how many tokens; 0: there is none of use. */
+/* The longest beginning that a sequence of the same owner has in common with the generation's tokens, as a new
+ * sequence. Whole pages of it; at least one token is left to run. *ret_n: how many tokens; 0: there is none of use. */
 static bora_sequence *fork_beginning(bora_scheduler *scheduler, const bora_generation *generation, uint64_t *ret_n)
 {
     size_t common = 0;
-    bora_shelf_entry *entry = bora_shelf_find(&scheduler->shelf, generation->owner, generation->tokens,
-                                              generation->n_tokens - 1, &common);
+    bora_shelf_entry *entry =
+        bora_shelf_find(&scheduler->shelf, generation->owner, generation->tokens, generation->n_tokens - 1, &common);
     const bora_sequence *source = entry ? entry->sequence : NULL;
     for (const bora_task *task = scheduler->running; task; task = task->next) {
         if (strcmp(task->generation->owner, generation->owner) != 0)

@@ -18,7 +18,8 @@ void bora_pace_learn(bora_pace *pace, uint32_t n_decoding, uint32_t n_prompt, ui
     } else if (n_decoding == 0) {
         follow(&pace->alone_ns, time / n_prompt);
     } else if (pace->decode_ns > 0.0) {
-        /* Rows that ride along with the reading of the weights can be nearly free: not less than a tenth of the mean. */
+        /* Rows that ride along with the reading of the weights can be nearly free: not less than a tenth of the mean.
+         */
         double added = (time - pace->decode_ns) / n_prompt, mean = time / (n_prompt + n_decoding);
         follow(&pace->row_ns, added > mean / 10.0 ? added : mean / 10.0);
     } else {

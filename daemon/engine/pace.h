@@ -1,7 +1,7 @@
 /* How many prompt rows a step may take, so that those who decode do not wait long for it.
  *
- * Learns from the steps that were run what one without prompts takes and what a prompt row adds; both follow the machine
- * as it gets faster and slower. */
+ * Learns from the steps that were run what one without prompts takes and what a prompt row adds; both follow the
+ * machine as it gets faster and slower. */
 #ifndef BORA_ENGINE_PACE_H
 #define BORA_ENGINE_PACE_H
 

@@ -240,6 +240,7 @@ static bora_status prepare_batch(bora_pipeline *pipeline, const bora_batch *batc
                 .first = part->sequence->n_cached,
                 .n = part->n,
                 .n_logits = part->n_logits,
+                .dropped = &part->dropped,
             };
         }
     }
@@ -278,14 +279,16 @@ bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *bat
         st = bora_stages_forward(pipeline->threads, batch, cancel, logits, err);
     } else {
         bora_trace trace = {pipeline->trace.fn ? trace_locked : NULL, pipeline};
-        st = bora_stage_forward(pipeline->stages[0], batch->tokens, pipeline->parts, batch->n_parts, cancel, &trace,
-                                pipeline->hidden, logits, err);
+        st = bora_stage_forward(pipeline->stages[0], batch->tokens, pipeline->parts, batch->n_parts, cancel,
+                                batch->between, batch->between_arg, &trace, pipeline->hidden, logits, err);
     }
     /* Looked at afterwards: what was lost before this batch shows as well, and is refused in the same way. */
     if (st == BORA_OK && bora_model_is_damaged(pipeline->model))
         st = damaged(pipeline, err);
     for (uint32_t i = 0; i < batch->n_parts; i++) {
         bora_sequence *sequence = batch->parts[i].sequence;
+        if (batch->parts[i].dropped)
+            continue; /* it may be gone */
         if (st == BORA_OK)
             sequence->n_cached += batch->parts[i].n;
         else
@@ -309,7 +312,8 @@ uint32_t bora_pipeline_class_window(const bora_pipeline *pipeline, uint32_t clas
 size_t bora_pipeline_kv_row_size(const bora_pipeline *pipeline)
 {
     size_t head_size = 0;
-    (void)bora_block_row_size(pipeline->options.kv_dtype, pipeline->hparams->head_dim, &head_size); /* checked in open */
+    (void)bora_block_row_size(pipeline->options.kv_dtype, pipeline->hparams->head_dim,
+                              &head_size); /* checked in open */
     return pipeline->hparams->n_kv_heads * head_size;
 }
 

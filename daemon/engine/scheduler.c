@@ -74,6 +74,9 @@ static void leave_step(bora_scheduler *scheduler, const bora_task *task)
         if (scheduler->in_step[i] == task) {
             scheduler->in_step[i] = NULL;
             scheduler->parts[i].dropped = true;
+            scheduler->has_dropped = true;
+            uint64_t n_cached = bora_sequence_n_cached(task->sequence);   /* some layers may be further already */
+            (void)bora_sequence_truncate(task->sequence, n_cached, NULL); /* within slack: cannot fail */
         }
 }
 
@@ -477,7 +480,6 @@ void bora_scheduler_free(bora_scheduler *scheduler)
     bora_free(scheduler->items);
     bora_free(scheduler->served);
     bora_free(scheduler->owners);
-    bora_event_free(scheduler->pressure_event);
     (void)pthread_mutex_destroy(&scheduler->stats_lock);
     bora_free(scheduler);
 }

@@ -37,19 +37,19 @@ typedef struct bora_scheduler_options {
 /* One generation. The caller fills it and gives it away. */
 typedef struct bora_generation {
     bora_mail mail;
-    int command;             /* the scheduler's own */
-    struct bora_event *done; /* the scheduler's own: made by submit, so that the last event can always be sent */
-    uint64_t id;             /* of the caller's choosing, unique among those open; not 0 */
+    int command;                 /* the scheduler's own */
+    struct bora_event *done;     /* the scheduler's own: made by submit, so that the last event can always be sent */
+    uint64_t id;                 /* of the caller's choosing, unique among those open; not 0 */
     char owner[BORA_OWNER_SIZE]; /* who takes turns with others; "" is one too */
     bool is_background;          /* gets what the others leave */
     uint64_t deadline_ns;        /* bora_task_now_ns's clock; when it has passed, REASON_DEADLINE. 0: none */
     uint32_t n_choices;          /* answers from one prompt, each with the next seed; 0 is 1. More: without keep */
 
     bora_sequence *sequence; /* to go on with; NULL: a new one. Owned by the engine while it runs. */
-    bool keep;               /* hand the sequence back with the done event (else the engine may leave it on the shelf) */
-    bool export_pages;       /* hand out new pages with the done event */
-    uint64_t n_stored;       /* tokens whose pages the caller has: they are asked for (WANT_PAGES) once there is room */
-    bora_page *restore;      /* [n_restore] for a new sequence: it starts at restore_n_cached; owned */
+    bool keep;          /* hand the sequence back with the done event (else the engine may leave it on the shelf) */
+    bool export_pages;  /* hand out new pages with the done event */
+    uint64_t n_stored;  /* tokens whose pages the caller has: they are asked for (WANT_PAGES) once there is room */
+    bora_page *restore; /* [n_restore] for a new sequence: it starts at restore_n_cached; owned */
     size_t n_restore;
     uint64_t restore_n_cached;
     bool restore_failed; /* the caller could not give what it was asked for: all is run again */
@@ -79,12 +79,12 @@ void bora_generation_free(bora_generation *generation); /* with all it owns exce
 #define BORA_EVENT_STARTED    1 /* n_cached, n_prompt are known; after a failed restore restore_failed says why */
 #define BORA_EVENT_PROGRESS   2 /* n_done of n_prompt */
 #define BORA_EVENT_TOKEN      3
-#define BORA_EVENT_DONE       4 /* the last of a generation */
-#define BORA_EVENT_LOADED     5 /* of no generation (id 0): the loader has ended; status and error say how */
-#define BORA_EVENT_QUEUED     6 /* it waits: place, n_waiting */
-#define BORA_EVENT_WANT_PAGES 7 /* there is room: bora_scheduler_give_pages is to be called */
-#define BORA_EVENT_PRESSURE   8 /* id 0: n_bytes are missing; bora_scheduler_relieved is to be called */
-#define BORA_EVENT_CHOICE     9 /* one of several answers has ended: as DONE, which follows the last of them */
+#define BORA_EVENT_DONE       4  /* the last of a generation */
+#define BORA_EVENT_LOADED     5  /* of no generation (id 0): the loader has ended; status and error say how */
+#define BORA_EVENT_QUEUED     6  /* it waits: place, n_waiting */
+#define BORA_EVENT_WANT_PAGES 7  /* there is room: bora_scheduler_give_pages is to be called */
+#define BORA_EVENT_PRESSURE   8  /* id 0: n_bytes are missing; bora_scheduler_relieved is to be called */
+#define BORA_EVENT_CHOICE     9  /* one of several answers has ended: as DONE, which follows the last of them */
 #define BORA_EVENT_SWAPPED    10 /* of bora_scheduler_swap: status, error */
 
 #define BORA_CHOICES_MAX      16u
@@ -115,7 +115,7 @@ typedef struct bora_event {
     uint64_t n_bytes;          /* PRESSURE */
 
     uint32_t choice; /* TOKEN, CHOICE: which answer, from 0 */
-    uint32_t index; /* TOKEN: from 0 */
+    uint32_t index;  /* TOKEN: from 0 */
     int32_t token;
     float logprob;
     char *text; /* TOKEN, DONE: what can be shown now; zero-terminated, owned; never NULL for TOKEN and DONE */
@@ -181,12 +181,12 @@ typedef struct bora_scheduler_stats {
     uint32_t n_running, n_waiting;
     uint64_t n_steps, n_prompt_tokens, n_generated_tokens; /* since start */
     uint64_t n_reused_tokens, n_cancelled, n_slow_steps, n_swaps, n_pressures;
-    uint64_t step_ns, step_rows;      /* of the last step */
-    uint64_t busy_ns;                 /* in steps, since start */
-    uint64_t kv_bytes;                /* of all sequences, after the last step */
-    uint64_t shelf_bytes;             /* of these, sequences that no session or generation has */
-    uint32_t n_on_shelf, n_left_over; /* sequences at rest; of these, of no session */
-    double prompt_rate, generated_rate;                    /* tokens per second over the last seconds: bora_rate_get */
+    uint64_t step_ns, step_rows;        /* of the last step */
+    uint64_t busy_ns;                   /* in steps, since start */
+    uint64_t kv_bytes;                  /* of all sequences, after the last step */
+    uint64_t shelf_bytes;               /* of these, sequences that no session or generation has */
+    uint32_t n_on_shelf, n_left_over;   /* sequences at rest; of these, of no session */
+    double prompt_rate, generated_rate; /* tokens per second over the last seconds: bora_rate_get */
 } bora_scheduler_stats;
 /* Any thread; never waits for a step. */
 void bora_scheduler_stats_get(bora_scheduler *scheduler, bora_scheduler_stats *ret_stats);

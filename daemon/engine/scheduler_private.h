@@ -52,8 +52,8 @@ struct bora_scheduler {
     bora_ledger *ledger; /* may be NULL */
     pthread_t thread;
     bool started;
-    atomic_bool give_up; /* raised by stop, and with several stages by cancel; lowered when the mail was read */
-    atomic_bool stopped; /* stop was sent: once is enough */
+    atomic_bool give_up;     /* raised by stop, and with several stages by cancel; lowered when the mail was read */
+    atomic_bool stopped;     /* stop was sent: once is enough */
     bora_command stop, quit; /* need no memory when they are sent */
 
     /* While the pipeline is built: */
@@ -71,22 +71,22 @@ struct bora_scheduler {
     bora_batch_part *parts; /* [max_running] */
     bora_task **in_step;    /* [max_running]; NULL: it has ended meanwhile */
     uint32_t n_in_step;     /* 0 between steps */
+    bool has_dropped;       /* parts left the step: its time says nothing */
     bora_task *running;     /* in order of arrival */
     uint32_t n_running;
     bora_plan_item *items; /* [items_capacity] of the plan */
     size_t items_capacity;
-    uint64_t *served; /* [owners_capacity] likewise */
+    uint64_t *served;          /* [owners_capacity] likewise */
     bora_engine_owner *owners; /* [n_owners] */
     size_t n_owners, owners_capacity;
     bora_pace pace;
     uint64_t step_number;
-    bora_mail *waiting;   /* generations that wait for a place, in order of arrival */
-    bora_mail *restoring; /* generations whose pages are being fetched: room is promised */
+    bora_mail *waiting;                    /* generations that wait for a place, in order of arrival */
+    bora_mail *restoring;                  /* generations whose pages are being fetched: room is promised */
     bora_mail *postponed, **postponed_end; /* commands that came during a step */
     bora_shelf shelf;
-    bool has_pressure; /* PRESSURE was sent and not answered yet */
-    bora_event *pressure_event; /* kept ready; NULL: there was no memory for another */
-    bool was_given_up; /* the last step was: this one is not */
+    bool has_pressure;          /* PRESSURE was sent and not answered yet */
+    bool was_given_up;          /* the last step was: this one is not */
     bool stopping, quitting;
     bool is_loading;
     bora_scheduler_stats counts; /* those that only grow, up to now */

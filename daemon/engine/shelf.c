@@ -29,11 +29,8 @@ void bora_shelf_put(bora_shelf *shelf, bora_sequence *sequence, const char *owne
                     bool is_handed_out)
 {
     bora_shelf_entry *entry = &shelf->entries[shelf->n++]; /* reserved before */
-    *entry = (bora_shelf_entry){.sequence = sequence,
-                                .tokens = tokens,
-                                .n = n,
-                                .is_handed_out = is_handed_out,
-                                .last_used = ++shelf->clock};
+    *entry = (bora_shelf_entry){
+        .sequence = sequence, .tokens = tokens, .n = n, .is_handed_out = is_handed_out, .last_used = ++shelf->clock};
     strncpy(entry->owner, owner, sizeof entry->owner - 1);
 }
 

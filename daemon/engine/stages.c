@@ -58,12 +58,11 @@ static void run_micro(stage_thread *thread, micro_head *head, uint64_t *ret_body
     bora_pipeline *pipeline = stages->pipeline;
     const micro_batch *micro = &stages->micros[head->index];
     bool last = thread->index + 1 == pipeline->options.n_stages;
-    const bora_stage_part *parts =
-        pipeline->parts + (size_t)thread->index * pipeline->options.max_tokens + micro->first_part;
+    bora_stage_part *parts = pipeline->parts + (size_t)thread->index * pipeline->options.max_tokens + micro->first_part;
     size_t hidden_size = micro->n_tokens * pipeline->hparams->dim;
     float *logits = thread->body + hidden_size; /* behind the hidden states: see bora_stages_new */
     head->status = bora_stage_forward(pipeline->stages[thread->index], micro->tokens, parts, micro->n_parts,
-                                      stages->cancel, &stages->trace, thread->body, logits, &head->error);
+                                      stages->cancel, NULL, NULL, &stages->trace, thread->body, logits, &head->error);
     *ret_body_size = hidden_size;
     if (last && head->status == BORA_OK) {
         *ret_body_size = micro->n_logits * pipeline->hparams->vocab_size;
@@ -114,8 +113,7 @@ bora_status bora_stages_new(bora_pipeline *pipeline, const bora_plugin_library *
     stages->micros = bora_calloc(n_stages, sizeof *stages->micros);
     if (!stages->body || !stages->micros)
         return bora_fail(err, BORA_E_NOMEM, "buffers of %u stages", n_stages);
-    bora_status st =
-        bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu, options, &stages->host, err);
+    bora_status st = bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu, options, &stages->host, err);
     if (st != BORA_OK)
         return st;
     bora_link_shape shape = {

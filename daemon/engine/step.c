@@ -59,6 +59,7 @@ static step_size build(bora_scheduler *scheduler)
     step_size size = {0};
     const bora_scheduler_options *options = &scheduler->options;
     scheduler->n_in_step = 0;
+    scheduler->has_dropped = false;
     scheduler->step_number++;
     if (!list_items(scheduler, &n_decoding))
         return size;
@@ -266,8 +267,7 @@ void bora_scheduler_step(bora_scheduler *scheduler)
             take_parts(scheduler, i, 1, st, &err);
         }
     }
-    bool was_whole = scheduler->n_in_step == n_parts;
-    if (was_whole && st == BORA_OK)
+    if (!scheduler->has_dropped && st == BORA_OK)
         bora_pace_learn(&scheduler->pace, size.n_decoding, size.n_prompt, run_ns);
     tell_slow(scheduler, &size, run_ns, &profile);
     scheduler->n_in_step = 0;

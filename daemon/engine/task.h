@@ -44,9 +44,9 @@ bora_status bora_task_progress(bora_task *task, bora_error *err);
 /* logits [vocab_size] after the last token: chooses the next one. *ret_reason: 0 to go on, or BORA_REASON_*. */
 bora_status bora_task_take(bora_task *task, bora_sampler *sampler, const float *logits, int *ret_reason,
                            bora_error *err);
-/* Frees the task and returns the event that ends its answer, DONE or CHOICE, to be sent; *ret_last: DONE, after the last
- * of several answers, else NULL. The sequence goes onto the shelf (room was reserved): handed out if it is to be kept,
- * else as a left-over if it is long enough to be of use; or it is closed. status, error: for REASON_ERROR. */
+/* Frees the task and returns the event that ends its answer, DONE or CHOICE, to be sent; *ret_last: DONE, after the
+ * last of several answers, else NULL. The sequence goes onto the shelf (room was reserved): handed out if it is to be
+ * kept, else as a left-over if it is long enough to be of use; or it is closed. status, error: for REASON_ERROR. */
 bora_event *bora_task_finish(bora_task *task, bora_shelf *shelf, int reason, bora_status status,
                              const bora_error *error, bora_event **ret_last);
 
