@@ -16,7 +16,19 @@
 #define LINE_SIZE_MAX 190 /* bytes; libinih has room for 200 */
 
 /* How a key's text becomes a value. */
-typedef enum value_type { TEXT, PATH, SEARCH, COUNT, COUNT64, NUMBER, LAYOUT, WINDOW, DTYPE, PRODUCTS, LEVEL } value_type;
+typedef enum value_type {
+    TEXT,
+    PATH,
+    SEARCH,
+    COUNT,
+    COUNT64,
+    NUMBER,
+    LAYOUT,
+    WINDOW,
+    DTYPE,
+    PRODUCTS,
+    LEVEL
+} value_type;
 
 typedef struct config_key {
     const char *section, *name;
@@ -36,11 +48,14 @@ static const config_key keys[] = {
     {"sessions", "database", PATH, AT(database), 0, 0},
     {"sessions", "live_max", COUNT, AT(n_live_max), 1, 100000},
     {"sessions", "open_max", COUNT, AT(n_open_max), 1, 100000},
+    {"sessions", "open_per_owner", COUNT, AT(n_owner_max), 1, 100000},
+    {"sessions", "left_max", COUNT, AT(n_left_max), 0, 100000},
     {"engine", "threads", COUNT, AT(n_threads), 0, 1024},
     {"engine", "products", PRODUCTS, AT(f32_products), 0, 0},
     {"engine", "chunk", COUNT, AT(chunk), 1, 65536},
     {"engine", "batch_tokens", COUNT, AT(batch_tokens), 1, 65536},
     {"engine", "running_max", COUNT, AT(n_running_max), 1, 4096},
+    {"engine", "max_step_ms", COUNT, AT(max_step_ms), 0, 3600000},
     {"engine", "context", COUNT64, AT(context), 0, BORA_POSITIONS_MAX},
     {"pipeline", "stages", COUNT, AT(n_stages), 1, 64},
     {"cache", "type", DTYPE, AT(kv_dtype), 0, 0},
@@ -58,6 +73,7 @@ static const config_key keys[] = {
     {"generate", "repetition_penalty", NUMBER, AT(sampling.repetition_penalty), 0.01, 10},
     {"generate", "repetition_window", COUNT, AT(sampling.repetition_window), 0, 4096},
     {"log", "level", LEVEL, AT(log_level), 0, 0},
+    {"log", "slow_step_ms", COUNT, AT(slow_step_ms), 0, 3600000},
 };
 
 /* ---- values -------------------------------------------------------------------------------------------- */
@@ -374,6 +390,8 @@ bora_status bora_config_init(bora_config *config, bora_error *err)
         .layout = BORA_CHAT_AUTO,
         .n_live_max = 64,
         .n_open_max = 256,
+        .n_owner_max = 64,
+        .n_left_max = 16,
         .n_stages = 1,
         .chunk = 256,
         .batch_tokens = 512,
@@ -383,6 +401,7 @@ bora_status bora_config_init(bora_config *config, bora_error *err)
         .max_tokens = 512,
         .sampling = BORA_SAMPLING_DEFAULT,
         .log_level = BORA_LOG_INFO,
+        .slow_step_ms = 5000,
     };
     static const char *const plugins[BORA_PLUGIN_KINDS + 1] = {NULL, "flash", "ring", "quant", "thread"};
     for (uint32_t kind = 1; kind <= BORA_PLUGIN_KINDS; kind++) {

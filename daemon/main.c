@@ -71,6 +71,7 @@ typedef struct borad {
     char *base;                                           /* folder above that of the program: <base>/bin/borad */
     char *model_path, *plugin_path, *endpoint, *database; /* as resolved; endpoint: libc's memory */
     bora_plugin_option *option_items;
+    bora_plugin_option *swap_items; /* of one plugin, for plugin.use */
     bora_plugin_options plugin_options[BORA_PLUGIN_KINDS + 1];
     bora_model *model;
     bora_loader *loader;
@@ -267,7 +268,8 @@ static bora_status open_pipeline(borad *self, bora_error *err)
         .plugin_path = self->plugin_path,
     };
     self->option_items = bora_calloc(config->n_options, sizeof *self->option_items);
-    if (!self->option_items)
+    self->swap_items = bora_calloc(config->n_options, sizeof *self->swap_items);
+    if (!self->option_items || !self->swap_items)
         return bora_fail(err, BORA_E_NOMEM, "plugin options");
     bora_plugin_option *items = self->option_items;
     for (uint32_t kind = 1; kind <= BORA_PLUGIN_KINDS; kind++) {
@@ -290,12 +292,21 @@ static bora_status build(borad *self, bora_error *err)
     return st == BORA_OK ? open_pipeline(self, err) : st;
 }
 
+static bora_plugin_options plugin_options_of(void *arg, uint32_t kind, const char *name)
+{
+    borad *self = arg;
+    return bora_config_plugin_options(&self->config, kind, name, self->swap_items);
+}
+
 static bora_status start(borad *self, bora_error *err)
 {
     const bora_config *config = &self->config;
     bora_scheduler_options scheduler_options = {.chunk = config->chunk,
                                                 .batch_tokens = config->batch_tokens,
                                                 .max_running = config->n_running_max,
+                                                .max_step_ms = config->max_step_ms,
+                                                .slow_step_ms = config->slow_step_ms,
+                                                .n_left_max = config->n_left_max,
                                                 .loader = self->loader};
     bora_status st = bora_mailbox_new(&self->events, err);
     if (st == BORA_OK)
@@ -308,6 +319,8 @@ static bora_status start(borad *self, bora_error *err)
         .layout = bora_model_layout(self->model),
         .n_live_max = config->n_live_max,
         .n_open_max = config->n_open_max,
+        .n_owner_max = config->n_owner_max,
+        .ledger = bora_pipeline_options_of(self->pipeline)->ledger,
         .context = bora_pipeline_options_of(self->pipeline)->max_positions,
     };
     if (st == BORA_OK)
@@ -320,6 +333,8 @@ static bora_status start(borad *self, bora_error *err)
         .max_tokens = config->max_tokens,
         .sampling = config->sampling,
         .plugin_path = self->plugin_path,
+        .plugin_options = plugin_options_of,
+        .plugin_options_arg = self,
         .model = self->model,
         .pipeline = self->pipeline,
         .scheduler = self->scheduler,
@@ -358,6 +373,7 @@ static void take_apart(borad *self)
     bora_mailbox_free(self->events);
     bora_mailbox_free(self->replies);
     bora_free(self->option_items);
+    bora_free(self->swap_items);
     bora_free(self->base);
     bora_free(self->model_path);
     bora_free(self->plugin_path);

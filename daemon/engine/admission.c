@@ -4,9 +4,9 @@
  * its pages on their way from and to the store. So nothing that runs ever lacks memory, and nothing has to be thrown
  * out half-way. What is promised and not yet used is kept in mind here; what is used the ledger knows.
  *
- * If there is no room, what lies on the shelf without an owner goes first; then the caller is asked to close idle
- * sessions (PRESSURE); then the queue waits for something to end. The owner with the fewest running comes next, and
- * within an owner the order of arrival holds. */
+ * If there is no room, what finished requests left on the shelf goes first, then the caches of sessions that wait,
+ * whose pages the store has; then the caller is asked to close idle sessions (PRESSURE); then the queue waits for
+ * something to end. The owner with the fewest running comes next, and within an owner the order of arrival holds. */
 #include "engine/scheduler_private.h"
 
 #include "base/memory.h"
@@ -223,14 +223,42 @@ void bora_scheduler_enqueue(bora_scheduler *scheduler, bora_generation *generati
     }
 }
 
-/* Asks for idle sessions to be closed. False: nobody could be asked. */
+/* A generation that waits longest from now gives up its sequence: its pages are in the store, and are asked for again
+ * when it is its turn. Not that of the next one. False: there is none. */
+static bool close_waiting(bora_scheduler *scheduler, const bora_generation *next)
+{
+    bora_generation *last = NULL;
+    for (bora_mail *mail = scheduler->waiting; mail; mail = mail->next) {
+        bora_generation *generation = (bora_generation *)mail;
+        if (generation != next && generation->sequence && generation->export_pages)
+            last = generation;
+    }
+    if (!last)
+        return false;
+    last->n_stored = bora_sequence_n_cached(last->sequence);
+    (void)bora_shelf_take(&scheduler->shelf, last->sequence);
+    bora_sequence_close(last->sequence);
+    last->sequence = NULL;
+    return true;
+}
+
+static bool is_waited_with(const bora_scheduler *scheduler, const bora_sequence *sequence)
+{
+    const bora_mail *mail = scheduler->waiting;
+    while (mail && ((const bora_generation *)mail)->sequence != sequence)
+        mail = mail->next;
+    return mail != NULL;
+}
+
+/* Asks for idle sessions to be closed. False: there are none, or nobody could be asked. */
 static bool ask_for_room(bora_scheduler *scheduler, uint64_t n_bytes)
 {
     if (scheduler->has_pressure)
         return true;
     bool has_sessions = false;
-    for (size_t i = 0; i < scheduler->shelf.n; i++)
-        has_sessions = has_sessions || scheduler->shelf.entries[i].is_handed_out;
+    for (size_t i = 0; i < scheduler->shelf.n && !has_sessions; i++)
+        has_sessions = scheduler->shelf.entries[i].is_handed_out &&
+                       !is_waited_with(scheduler, scheduler->shelf.entries[i].sequence);
     bora_event *event = has_sessions ? bora_calloc(1, sizeof *event) : NULL;
     if (!event)
         return false;
@@ -352,7 +380,7 @@ void bora_scheduler_admit(bora_scheduler *scheduler)
             continue;
         }
         uint64_t missing = missing_for(scheduler, generation);
-        while (missing > 0 && bora_shelf_drop_oldest(&scheduler->shelf))
+        while (missing > 0 && (bora_shelf_drop_oldest(&scheduler->shelf) || close_waiting(scheduler, generation)))
             missing = missing_for(scheduler, generation);
         if (missing == 0) {
             let_in(scheduler, generation);

@@ -85,8 +85,8 @@ struct bora_scheduler {
     bora_mail *restoring;                  /* generations whose pages are being fetched: room is promised */
     bora_mail *postponed, **postponed_end; /* commands that came during a step */
     bora_shelf shelf;
-    bool has_pressure;          /* PRESSURE was sent and not answered yet */
-    bool was_given_up;          /* the last step was: this one is not */
+    bool has_pressure; /* PRESSURE was sent and not answered yet */
+    bool was_given_up; /* the last step was: this one is not */
     bool stopping, quitting;
     bool is_loading;
     bora_scheduler_stats counts; /* those that only grow, up to now */
