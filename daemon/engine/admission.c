@@ -340,13 +340,17 @@ static void let_in(bora_scheduler *scheduler, bora_generation *generation)
     (void)bora_scheduler_withdraw(scheduler, generation->id);
     scheduler->owners[bora_scheduler_owner(scheduler, generation->owner)].n_tasks++;
     bora_event *event = generation->n_stored ? bora_calloc(1, sizeof *event) : NULL;
-    if (!event) { /* nothing to fetch; or no memory to ask for it: then all is run again */
+    bora_command *reply = event ? bora_calloc(1, sizeof *reply) : NULL;
+    if (!reply) { /* nothing to fetch; or no memory to ask for it: then all is run again */
+        bora_free(event);
         generation->restore_failed = generation->n_stored > 0;
         begin(scheduler, generation);
         return;
     }
     event->type = BORA_EVENT_WANT_PAGES;
-    event->id = generation->id;
+    event->id = reply->id = generation->id;
+    event->reply = reply;
+    reply->command = BORA_COMMAND_PAGES;
     generation->mail.next = scheduler->restoring;
     scheduler->restoring = &generation->mail;
     bora_mailbox_send(scheduler->events, &event->mail);

@@ -214,7 +214,7 @@ static void obey(bora_scheduler *scheduler, bora_command *order)
         break;
     case BORA_COMMAND_RELIEVED:
         scheduler->has_pressure = false;
-        break;
+        return; /* a part of the scheduler */
     case BORA_COMMAND_SWAP:
         swap(scheduler, order);
         break;
@@ -336,6 +336,7 @@ bora_status bora_scheduler_new(bora_pipeline *pipeline, const bora_scheduler_opt
     scheduler->ledger = limits->ledger;
     scheduler->stop.command = BORA_COMMAND_STOP;
     scheduler->quit.command = BORA_COMMAND_QUIT;
+    scheduler->relieved.command = BORA_COMMAND_RELIEVED;
     scheduler->loaded.command = BORA_COMMAND_LOADED;
     scheduler->loaded_event = bora_calloc(1, sizeof *scheduler->loaded_event);
     if (!scheduler->loaded_event)
@@ -397,17 +398,24 @@ bora_status bora_scheduler_close_sequence(bora_scheduler *scheduler, bora_sequen
     return send_command(scheduler, (bora_command){.command = BORA_COMMAND_CLOSE, .sequence = sequence}, err);
 }
 
-bora_status bora_scheduler_give_pages(bora_scheduler *scheduler, uint64_t id, bora_page *pages, size_t n,
-                                      uint64_t store_size, bora_error *err)
+void bora_scheduler_give_pages(bora_scheduler *scheduler, bora_command *reply, bora_page *pages, size_t n,
+                               uint64_t store_size)
 {
-    bora_command order = {
-        .command = BORA_COMMAND_PAGES, .id = id, .pages = pages, .n_pages = n, .store_size = store_size};
-    return send_command(scheduler, order, err);
+    reply->pages = pages;
+    reply->n_pages = n;
+    reply->store_size = store_size;
+    bora_mailbox_send(scheduler->inbox, &reply->mail);
 }
 
-bora_status bora_scheduler_relieved(bora_scheduler *scheduler, bora_error *err)
+void bora_scheduler_reply_free(bora_command *reply)
 {
-    return send_command(scheduler, (bora_command){.command = BORA_COMMAND_RELIEVED}, err);
+    if (reply)
+        command_free(reply);
+}
+
+void bora_scheduler_relieved(bora_scheduler *scheduler)
+{
+    bora_mailbox_send(scheduler->inbox, &scheduler->relieved.mail);
 }
 
 static bora_status copy_options(bora_command *order, const bora_plugin_options *options, bora_error *err)

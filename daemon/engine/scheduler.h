@@ -111,8 +111,9 @@ typedef struct bora_event {
     uint64_t n_done;     /* PROGRESS */
     bool restore_failed; /* STARTED: the pages could not be used; error says why; all tokens are run again */
 
-    uint32_t place, n_waiting; /* QUEUED: from 1; how many wait, all owners */
-    uint64_t n_bytes;          /* PRESSURE */
+    uint32_t place, n_waiting;  /* QUEUED: from 1; how many wait, all owners */
+    uint64_t n_bytes;           /* PRESSURE */
+    struct bora_command *reply; /* WANT_PAGES: for bora_scheduler_give_pages; the receiver's */
 
     uint32_t choice; /* TOKEN, CHOICE: which answer, from 0 */
     uint32_t index;  /* TOKEN: from 0 */
@@ -158,14 +159,15 @@ bora_status bora_scheduler_submit(bora_scheduler *scheduler, bora_generation *ge
 bora_status bora_scheduler_cancel(bora_scheduler *scheduler, uint64_t id, bora_error *err);
 /* Any thread. Closes a sequence that no generation uses. NOMEM: it stays open until free. */
 bora_status bora_scheduler_close_sequence(bora_scheduler *scheduler, bora_sequence *sequence, bora_error *err);
-/* Any thread. The answer to WANT_PAGES: pages [n] that restore n_stored tokens, owned by the engine from now on, with
- * store_size bytes taken from the ledger's store account for them. pages NULL: they cannot be had, all tokens are run
- * again. Errors: NOMEM: nothing was taken; to be tried again, or the generation cancelled. */
-bora_status bora_scheduler_give_pages(bora_scheduler *scheduler, uint64_t id, bora_page *pages, size_t n,
-                                      uint64_t store_size, bora_error *err);
-/* Any thread. The answer to PRESSURE: what could be closed was (bora_scheduler_close_sequence). Errors: NOMEM: to be
- * tried again. */
-bora_status bora_scheduler_relieved(bora_scheduler *scheduler, bora_error *err);
+/* Any thread. The answer to WANT_PAGES, whose reply is used up: pages [n] that restore n_stored tokens, owned by the
+ * engine from now on, with store_size bytes taken from the ledger's store account for them. pages NULL: they cannot be
+ * had, all tokens are run again. Cannot fail. */
+void bora_scheduler_give_pages(bora_scheduler *scheduler, struct bora_command *reply, bora_page *pages, size_t n,
+                               uint64_t store_size);
+/* Frees a reply that is not given any more: the generation has ended meanwhile. NULL is a no-op. */
+void bora_scheduler_reply_free(struct bora_command *reply);
+/* Any thread. The answer to PRESSURE, once: what could be closed was (bora_scheduler_close_sequence). */
+void bora_scheduler_relieved(bora_scheduler *scheduler);
 /* Any thread. Exchanges a plugin between two steps (bora_pipeline_swap); the answer is the event SWAPPED with this id.
  * name, options: copied. Errors: NOMEM. */
 bora_status bora_scheduler_swap(bora_scheduler *scheduler, uint64_t id, uint32_t kind, const char *name,

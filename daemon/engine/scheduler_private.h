@@ -52,9 +52,9 @@ struct bora_scheduler {
     bora_ledger *ledger; /* may be NULL */
     pthread_t thread;
     bool started;
-    atomic_bool give_up;     /* raised by stop, and with several stages by cancel; lowered when the mail was read */
-    atomic_bool stopped;     /* stop was sent: once is enough */
-    bora_command stop, quit; /* need no memory when they are sent */
+    atomic_bool give_up; /* raised by stop, and with several stages by cancel; lowered when the mail was read */
+    atomic_bool stopped; /* stop was sent: once is enough */
+    bora_command stop, quit, relieved; /* need no memory when they are sent */
 
     /* While the pipeline is built: */
     pthread_t loading_thread;

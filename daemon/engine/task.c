@@ -28,6 +28,7 @@ void bora_event_free(bora_event *event)
     bora_free(event->answer);
     bora_pages_free(event->pages, event->n_pages);
     bora_ledger_give(event->ledger, BORA_LEDGER_STORE, event->store_size);
+    bora_scheduler_reply_free(event->reply);
     bora_free(event);
 }
 

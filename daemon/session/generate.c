@@ -265,24 +265,21 @@ static void fetch_done(bora_store_job *job, void *context)
     size_t n = damage ? 0 : contents->n_pages;
     contents->n_pages = damage ? contents->n_pages : 0;
     bora_event *early = open->early;
-    if (!early &&
-        bora_scheduler_give_pages(sessions->scheduler, open->id, pages, n, open->store_size, NULL) == BORA_OK) {
+    bora_session_contents_release(contents);
+    *contents = (bora_session_contents){.n_tokens = 0};
+    if (!early) {
+        bora_scheduler_give_pages(sessions->scheduler, bora_steal(&open->reply), pages, n, open->store_size);
         open->store_size = 0; /* the engine gives it back */
-        bora_session_contents_release(contents);
-        *contents = (bora_session_contents){.n_tokens = 0};
         return;
     }
     bora_pages_free(pages, n);
     bora_ledger_give(sessions->options.ledger, BORA_LEDGER_STORE, open->store_size);
     open->store_size = 0;
     open->early = NULL;
-    if (early)
-        on_done(open, early);
-    else
-        bora_open_cancel(open); /* no memory for a message: nor for pages */
+    on_done(open, early);
 }
 
-static void fetch_pages(bora_open *open)
+static void fetch_pages(bora_open *open, bora_event *event)
 {
     const bora_live *live = open->live; /* a generation outside a session has no pages */
     uint64_t max = open->sessions->kv_sequence_max, size = live->record.n_cached * open->sessions->kv_position_size;
@@ -291,6 +288,7 @@ static void fetch_pages(bora_open *open)
     open->contents = (bora_session_contents){.n_tokens = 0};
     open->turn.session_id = live->record.id;
     open->is_fetching = true;
+    open->reply = bora_steal(&event->reply);
     open->store.job = (bora_store_job){.run = fetch_run, .done = fetch_done};
     bora_store_submit(open->sessions->store, &open->store.job);
 }
@@ -331,7 +329,7 @@ void bora_open_on_event(bora_open *open, bora_event *event)
     else if (event->type == BORA_EVENT_TOKEN)
         on_token(open, event);
     else if (event->type == BORA_EVENT_WANT_PAGES)
-        fetch_pages(open);
+        fetch_pages(open, event);
     else
         pass_on(open, event);
     bora_event_free(event);
@@ -463,7 +461,7 @@ bora_status bora_sessions_generate(bora_sessions *sessions, const bora_generate_
         return bora_fail(err, BORA_E_CLOSED, "the daemon is ending");
     if (sessions->n_open >= sessions->options.n_open_max)
         return bora_fail(err, BORA_E_BUSY, "%u generations are open already", sessions->n_open);
-    if (count_of_owner(sessions, request->owner) >= sessions->options.n_owner_max)
+    if (sessions->options.n_owner_max && count_of_owner(sessions, request->owner) >= sessions->options.n_owner_max)
         return bora_fail(err, BORA_E_BUSY, "%u of your generations are open already", sessions->options.n_owner_max);
     bora_open *open = NULL;
     bora_status st = bora_open_new(sessions, request, handler, user, &open, err);

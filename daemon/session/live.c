@@ -110,6 +110,8 @@ void bora_live_relieve(bora_sessions *sessions)
         bora_live_drop(sessions, oldest);
     }
     (void)find_oldest(sessions, &n);
-    if ((freed > 0 || n == 0) && bora_scheduler_relieved(sessions->scheduler, NULL) == BORA_OK)
-        sessions->pressure = 0;
+    if (freed == 0 && n > 0)
+        return; /* a generation that runs will end */
+    sessions->pressure = 0;
+    bora_scheduler_relieved(sessions->scheduler);
 }

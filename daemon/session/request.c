@@ -169,6 +169,7 @@ void bora_open_free(bora_open *open)
     bora_session_contents_release(&open->contents);
     bora_event_free(open->done);
     bora_event_free(open->early);
+    bora_scheduler_reply_free(open->reply);
     if (open->store_size)
         bora_ledger_give(open->sessions->options.ledger, BORA_LEDGER_STORE, open->store_size);
     bora_ledger_give(open->sessions->options.ledger, BORA_LEDGER_REQUESTS, open->requested_size);

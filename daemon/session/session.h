@@ -23,7 +23,7 @@ typedef struct bora_sessions_options {
     bora_chat_layout layout; /* of chat turns; never AUTO */
     uint32_t n_live_max;     /* sessions in memory; idle ones beyond it leave, least recently used first */
     uint32_t n_open_max;     /* generations open at once, all owners; more are BUSY */
-    uint32_t n_owner_max;    /* of these, of one owner */
+    uint32_t n_owner_max;    /* of these, of one owner; 0: no other limit */
     uint64_t context;        /* positions a session may reach */
     bora_ledger *ledger;     /* borrowed; NULL: nothing is counted */
 } bora_sessions_options;

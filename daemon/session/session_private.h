@@ -66,11 +66,12 @@ struct bora_open {
     bool cut_by_context; /* the context leaves room for fewer tokens than were asked for */
     int64_t created;     /* ms since 1970, of the user's message */
     uint64_t n_history, n_cached, n_prompt;
-    bool is_fetching;         /* its pages are: a job is in the store's queue */
-    uint64_t store_size;      /* of these pages, taken from the ledger */
-    uint32_t n_choices_ended; /* that gave tokens */
-    bora_event *early;        /* the engine's last, that came meanwhile */
-    uint64_t requested_size;  /* bytes that the ledger counts for the request */
+    bool is_fetching;           /* its pages are: a job is in the store's queue */
+    struct bora_command *reply; /* for the engine, that waits for them */
+    uint64_t store_size;        /* of these pages, taken from the ledger */
+    uint32_t n_choices_ended;   /* that gave tokens */
+    bora_event *early;          /* the engine's last, that came meanwhile */
+    uint64_t requested_size;    /* bytes that the ledger counts for the request */
 
     bora_event *done;      /* the engine's last; read by the store thread during the commit */
     bora_turn turn;        /* of the commit */

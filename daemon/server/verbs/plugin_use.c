@@ -3,8 +3,8 @@
 
 #include "base/memory.h"
 
-#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Who may change what everybody uses: the daemon's own user and root. */
 bora_status bora_request_check_admin(const bora_request *request, bora_error *err)
