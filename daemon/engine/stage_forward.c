@@ -134,8 +134,15 @@ static bora_status gather_attention(bora_stage *stage, uint32_t l, const bora_st
         if (st != BORA_OK)
             return st;
         uint64_t from = window && part->first + 1 > window ? part->first + 1 - window : 0;
-        uint32_t n = stage->cache_ops->spans(stage->cache, part->cache_seq, l, from, part->first + part->n,
-                                             BORA_CACHE_SPANS_MAX, stage->spans + n_spans);
+        const uint64_t to = part->first + part->n;
+        uint32_t n = stage->cache_ops->spans(stage->cache, part->cache_seq, l, from, to, BORA_CACHE_SPANS_MAX,
+                                             stage->spans + n_spans);
+        if (n > BORA_CACHE_SPANS_MAX) {
+            st = spans_reserve(stage, n_spans + n, err);
+            if (st != BORA_OK)
+                return st;
+            n = stage->cache_ops->spans(stage->cache, part->cache_seq, l, from, to, n, stage->spans + n_spans);
+        }
         stage->seqs[i] = (bora_attention_seq){
             .q = stage->q + row * q_dim,
             .out = stage->heads + row * q_dim,
