@@ -17,6 +17,7 @@ typedef struct bora_server_options {
     bora_sampling sampling;
     const char *plugin_path; /* for plugin.list */
 
+    const bora_ledger *ledger; /* for status */
     const bora_model *model;
     bora_pipeline
         *pipeline; /* only for what does not change: shape, plugins, options; the scheduler may be building it */
