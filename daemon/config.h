@@ -24,6 +24,12 @@ typedef struct bora_config_option {
     char *plugin, *key, *value;
 } bora_config_option;
 
+/* A limit in bytes, or in per cent of the machine; both 0: the default rule (base/ledger.h). */
+typedef struct bora_config_size {
+    uint64_t size;
+    uint32_t percent;
+} bora_config_size;
+
 /* Caller-owned; strings are the config's. */
 typedef struct bora_config {
     /* [model] */
@@ -47,6 +53,8 @@ typedef struct bora_config {
     bool f32_products; /* quantised weights are widened, not multiplied as int8 */
     uint32_t kv_dtype; /* BORA_DTYPE_F32, _F16 or _Q8_0 */
     uint32_t slack;    /* positions that can be taken back */
+    /* [memory] */
+    bora_config_size memory_limit;
     /* [plugins] */
     char *plugin_path;                    /* "dir:dir"; NULL: beside the program */
     char *plugins[BORA_PLUGIN_KINDS + 1]; /* by kind; [0] unused */

@@ -128,6 +128,17 @@ static uint64_t line_limit(const char *root, const char *line, size_t n)
     return group_limit(root, "/sys/fs/cgroup", path, n_path, "memory.max");
 }
 
+uint64_t bora_cgroups_limit(const char *root, const char *text)
+{
+    uint64_t limit = BORA_MEMORY_UNLIMITED;
+    for (const char *line = text; *line;) {
+        const size_t n = strcspn(line, "\n");
+        limit = least(limit, line_limit(root, line, n));
+        line += n + (line[n] == '\n');
+    }
+    return limit;
+}
+
 uint64_t bora_machine_memory_in(const char *root)
 {
     uint64_t limit = BORA_MEMORY_UNLIMITED;
@@ -136,13 +147,8 @@ uint64_t bora_machine_memory_in(const char *root)
     if (size > 0 && (size_t)size < sizeof file && read_text(file, text))
         limit = bora_meminfo_total(text);
     size = snprintf(file, sizeof file, "%s/proc/self/cgroup", root);
-    if (size <= 0 || (size_t)size >= sizeof file || !read_text(file, text))
-        return limit;
-    for (const char *line = text; *line;) {
-        const size_t n = strcspn(line, "\n");
-        limit = least(limit, line_limit(root, line, n));
-        line += n + (line[n] == '\n');
-    }
+    if (size > 0 && (size_t)size < sizeof file && read_text(file, text))
+        limit = least(limit, bora_cgroups_limit(root, text));
     return limit;
 }
 

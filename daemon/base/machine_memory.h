@@ -19,6 +19,8 @@ uint64_t bora_machine_rss(void);
 
 /* MemTotal of /proc/meminfo in bytes; UNLIMITED if it is not there. */
 uint64_t bora_meminfo_total(const char *text);
+/* The least limit of the groups that /proc/self/cgroup names, and of all above them, below root/sys/fs/cgroup. */
+uint64_t bora_cgroups_limit(const char *root, const char *text);
 /* A cgroup's limit: "max" or a number of bytes, alone in its file. UNLIMITED for "max" and what is no number. */
 uint64_t bora_cgroup_limit(const char *text);
 

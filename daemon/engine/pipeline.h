@@ -34,12 +34,12 @@ typedef struct bora_pipeline_options {
     const char *plugin_path; /* "dir:dir", absolute */
     const char *plugins[5];  /* by kind (BORA_PLUGIN_*): name or absolute path; [0] unused */
     const bora_plugin_options *plugin_options[5]; /* by kind; may be NULL */
+    bora_ledger *ledger; /* everything here takes from it what it allocates; borrowed; NULL: from none */
 
     /* Told of each part of the weights that was read and is not read again, by one thread at a time, during
      * bora_pipeline_build. NULL: nobody. */
     void (*reader)(void *arg, const void *from, size_t size);
     void *reader_arg;
-    bora_ledger *ledger;       /* borrowed; NULL: nothing is counted */
     const atomic_bool *cancel; /* polled by bora_pipeline_build between pieces of work; NULL: never */
 } bora_pipeline_options;
 
@@ -48,12 +48,13 @@ typedef struct bora_pipeline_options {
  *
  * open checks the options and loads the plugins; all that can be asked about the pipeline below is known then, and
  * nothing can be computed. Quick: it reads no weights. model and log are borrowed and outlive the pipeline.
- * Errors: what the loader and the options say; UNSUPPORTED for a pair that cannot talk. */
+ * Errors: what the loader and the options say; UNSUPPORTED for a pair that cannot talk; LIMIT if the ledger has no room
+ * for the weights. */
 bora_status bora_pipeline_open(const bora_model *model, const bora_pipeline_options *options, const bora_log *log,
                                bora_pipeline **ret_pipeline, bora_error *err);
 /* build creates the plugins and prepares the weights. Once; on any one thread. Other threads may ask about the pipeline
  * meanwhile, and compute when it has returned. After an error the pipeline can only be freed. Errors: what the plugins'
- * create says; NOMEM; CANCELLED. */
+ * create says; NOMEM; LIMIT (the ledger); CANCELLED. */
 bora_status bora_pipeline_build(bora_pipeline *pipeline, bora_error *err);
 /* Both. */
 bora_status bora_pipeline_new(const bora_model *model, const bora_pipeline_options *options, const bora_log *log,
@@ -160,6 +161,10 @@ bora_status bora_sequence_export(const bora_sequence *sequence, uint64_t since, 
  * Errors: INVAL (not empty), NOT_FOUND (a page is missing), FORMAT (size, element type), NOMEM, LIMIT. */
 bora_status bora_sequence_import(bora_sequence *sequence, uint64_t n_cached, const bora_page *pages, size_t n_pages,
                                  bora_error *err);
+
+/* Bytes of memory that packing the weights takes, which bora_pipeline_build does, beside the file; those of the experts
+ * only if their plugin packs them. */
+uint64_t bora_pipeline_packed_size(const bora_pipeline *pipeline);
 
 /* Bytes of KV cache per position (all layers) and the most a sequence can hold under the options. */
 uint64_t bora_pipeline_kv_position_size(const bora_pipeline *pipeline);

@@ -7,6 +7,7 @@
  * is given up, the caches are as before it, and the next step is built from what is left. Stop does so everywhere. */
 #include "engine/scheduler_private.h"
 
+#include "base/counted.h"
 #include "base/memory.h"
 #include "base/size.h"
 
@@ -344,18 +345,20 @@ bora_status bora_scheduler_new(bora_pipeline *pipeline, const bora_scheduler_opt
     scheduler->loaded_event->type = BORA_EVENT_LOADED;
     (void)pthread_mutex_init(&scheduler->stats_lock, NULL); /* default attributes: cannot fail on Linux */
     size_t vocab_size = bora_model_hparams(bora_pipeline_model(pipeline))->vocab_size;
-    size_t n_logits;
+    size_t n_logits = SIZE_MAX / sizeof(float);
     bora_status st = bora_mailbox_new(&scheduler->inbox, err);
     if (st == BORA_OK)
         st = bora_sampler_new(vocab_size, &scheduler->sampler, err);
     if (st != BORA_OK)
         return st;
     if (bora_size_mul(options->max_running, vocab_size, &n_logits))
-        scheduler->logits = bora_calloc(n_logits, sizeof(float));
+        scheduler->logits = bora_counted_calloc(limits->ledger, BORA_LEDGER_ACTIVATIONS, n_logits, sizeof(float));
+    if (!scheduler->logits)
+        return bora_ledger_fail(limits->ledger, "logits of a step", n_logits * sizeof(float), err);
     scheduler->rows = bora_calloc(options->batch_tokens, sizeof *scheduler->rows);
     scheduler->parts = bora_calloc(options->max_running, sizeof *scheduler->parts);
     scheduler->in_step = bora_calloc(options->max_running, sizeof(bora_task *));
-    if (!scheduler->logits || !scheduler->rows || !scheduler->parts || !scheduler->in_step)
+    if (!scheduler->rows || !scheduler->parts || !scheduler->in_step)
         return bora_fail(err, BORA_E_NOMEM, "scheduler for %u generations", options->max_running);
     if ((st = start_threads(scheduler, err)) != BORA_OK)
         return st;
@@ -481,7 +484,7 @@ void bora_scheduler_free(bora_scheduler *scheduler)
     bora_event_free(scheduler->loaded_event);
     bora_mailbox_free(scheduler->inbox);
     bora_sampler_free(scheduler->sampler);
-    bora_free(scheduler->logits);
+    bora_counted_free(scheduler->logits);
     bora_free(scheduler->rows);
     bora_free(scheduler->parts);
     bora_free(scheduler->in_step);

@@ -108,11 +108,11 @@ static bora_status spans_reserve(bora_stage *stage, size_t n, bora_error *err)
     if (n <= stage->spans_capacity)
         return BORA_OK;
     n += stage->spans_capacity; /* so that a batch of many parts does not grow it part by part */
-    bora_kv_span *spans = stage_rows_alloc(n, 1, sizeof *spans);
+    bora_kv_span *spans = stage_rows_alloc(stage, n, 1, sizeof *spans);
     if (!spans)
-        return bora_fail(err, BORA_E_NOMEM, "spans of a batch");
+        return bora_ledger_fail(stage->options.pipeline->ledger, "spans of a batch", n * sizeof *spans, err);
     memcpy(spans, stage->spans, stage->spans_capacity * sizeof *spans);
-    bora_free(stage->spans);
+    bora_counted_free(stage->spans);
     stage->spans = spans;
     stage->spans_capacity = n;
     return BORA_OK;

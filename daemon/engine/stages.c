@@ -4,6 +4,7 @@
  * from hop s, runs its layers, and sends it on over hop s+1; the engine's thread collects logits from the last hop. The
  * link holds as many messages as there are micro-batches, so that sending all before receiving any cannot block for
  * ever. A micro-batch that failed travels on with its status, unworked, so that every one comes back. */
+#include "base/counted.h"
 #include "base/memory.h"
 #include "engine/pipeline_private.h"
 
@@ -109,11 +110,13 @@ bora_status bora_stages_new(bora_pipeline *pipeline, const bora_plugin_library *
     /* Hidden states, and behind them the last stage's logits. */
     stages->body_capacity = (size_t)pipeline->options.max_tokens * pipeline->hparams->dim +
                             (size_t)pipeline->options.max_logits * pipeline->hparams->vocab_size;
-    stages->body = bora_calloc(stages->body_capacity, sizeof(float));
+    bora_ledger *ledger = pipeline->options.ledger;
+    stages->body = bora_counted_calloc(ledger, BORA_LEDGER_ACTIVATIONS, stages->body_capacity, sizeof(float));
     stages->micros = bora_calloc(n_stages, sizeof *stages->micros);
     if (!stages->body || !stages->micros)
-        return bora_fail(err, BORA_E_NOMEM, "buffers of %u stages", n_stages);
-    bora_status st = bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu, options, &stages->host, err);
+        return bora_ledger_fail(ledger, "what travels between stages", stages->body_capacity * sizeof(float), err);
+    bora_status st = bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu, options, ledger,
+                                          BORA_LEDGER_PLUGINS, &stages->host, err);
     if (st != BORA_OK)
         return st;
     bora_link_shape shape = {
@@ -131,12 +134,12 @@ bora_status bora_stages_new(bora_pipeline *pipeline, const bora_plugin_library *
     for (uint32_t s = 0; s < n_stages; s++) {
         stage_thread *thread = &stages->threads[s];
         *thread = (stage_thread){.owner = stages, .index = s};
-        thread->body = bora_calloc(stages->body_capacity, sizeof(float));
+        thread->body = bora_counted_calloc(ledger, BORA_LEDGER_ACTIVATIONS, stages->body_capacity, sizeof(float));
         if (!thread->body)
-            return bora_fail(err, BORA_E_NOMEM, "buffers of stage %u", s);
+            return bora_ledger_fail(ledger, "what travels between stages", stages->body_capacity * sizeof(float), err);
         int code = pthread_create(&thread->thread, NULL, stage_main, thread);
         if (code) {
-            bora_free(thread->body);
+            bora_counted_free(thread->body);
             return bora_fail(err, BORA_E_IO, "starting stage %u: %s", s, strerror(code));
         }
         stages->n_started++;
@@ -153,7 +156,7 @@ void bora_stages_free(bora_stages *stages)
         stages->ops->close(stages->link);
     for (uint32_t s = 0; s < stages->n_started; s++) {
         (void)pthread_join(stages->threads[s].thread, NULL);
-        bora_free(stages->threads[s].body);
+        bora_counted_free(stages->threads[s].body);
     }
     if (stages->link) {
         if (stages->ops->stop)
@@ -162,7 +165,7 @@ void bora_stages_free(bora_stages *stages)
     }
     bora_plugin_host_free(stages->host);
     bora_free(stages->micros);
-    bora_free(stages->body);
+    bora_counted_free(stages->body);
     bora_free(stages);
 }
 

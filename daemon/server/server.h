@@ -20,6 +20,7 @@ typedef struct bora_server_options {
     bora_plugin_options (*plugin_options)(void *arg, uint32_t kind, const char *name);
     void *plugin_options_arg;
 
+    const bora_ledger *ledger; /* for status */
     const bora_model *model;
     bora_pipeline
         *pipeline; /* only for what does not change: shape, plugins, options; the scheduler may be building it */
