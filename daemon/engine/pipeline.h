@@ -61,8 +61,8 @@ void bora_pipeline_free(bora_pipeline *pipeline); /* all sequences closed before
 const bora_model *bora_pipeline_model(const bora_pipeline *pipeline);
 const bora_pipeline_options *bora_pipeline_options_of(const bora_pipeline *pipeline); /* with defaults filled in */
 const bora_cpu *bora_pipeline_cpu(const bora_pipeline *pipeline);
-/* The plugin in use; NULL for a link when there is one stage. Valid until a swap of this kind. The thread that swaps, or
- * any while nobody can be swapping. */
+/* The plugin in use; NULL for a link when there is one stage. Valid until a swap of this kind. The thread that swaps,
+ * or any while nobody can be swapping. */
 const bora_plugin_library *bora_pipeline_plugin(const bora_pipeline *pipeline, uint32_t kind);
 
 /* What the plugin in use says of itself. */
@@ -76,13 +76,13 @@ typedef struct bora_plugin_info {
 bool bora_pipeline_plugin_info(bora_pipeline *pipeline, uint32_t kind, bora_plugin_info *ret_info);
 
 /* Exchanges the plugin of a kind between two batches, with sequences open: they go on where they are, whatever is in
- * their caches is carried over bit for bit, as far back as whole pages are held. Everything that can fail is done beside
- * what is in use, so that a swap that fails has changed nothing; for a while there is memory for both: caches of all
- * sequences, or weights in the form the expert plugins want. Polls options.cancel, tells options.reader of weights that
- * are read again. name as for bora_plugin_find; options are copied, NULL is none; what bora_pipeline_options_of names
- * stays what the pipeline was opened with. After bora_pipeline_build; the engine's thread.
- * Errors: INVAL (no such kind, an option the plugin does not know), NOT_FOUND, UNSUPPORTED (a pair that cannot talk, a
- * link where there is one stage), NOMEM, CANCELLED, IO (the model's file was damaged), what the plugin says. */
+ * their caches is carried over bit for bit, as far back as whole pages are held. Everything that can fail is done
+ * beside what is in use, so that a swap that fails has changed nothing; for a while there is memory for both: caches of
+ * all sequences, or weights in the form the expert plugins want. Polls options.cancel, tells options.reader of weights
+ * that are read again. name as for bora_plugin_find; options are copied, NULL is none; what bora_pipeline_options_of
+ * names stays what the pipeline was opened with. After bora_pipeline_build; the engine's thread. Errors: INVAL (no such
+ * kind, an option the plugin does not know), NOT_FOUND, UNSUPPORTED (a pair that cannot talk, a link where there is one
+ * stage), NOMEM, CANCELLED, IO (the model's file was damaged), what the plugin says. */
 bora_status bora_pipeline_swap(bora_pipeline *pipeline, uint32_t kind, const char *name,
                                const bora_plugin_options *options, bora_error *err);
 
@@ -92,10 +92,10 @@ void bora_sequence_close(bora_sequence *sequence); /* NULL is a no-op */
 uint64_t bora_sequence_n_cached(const bora_sequence *sequence);
 uint64_t bora_sequence_bytes(const bora_sequence *sequence);
 /* Forgets positions end and later; an end past the sequence's is no error. In a model with windows that is possible as
- * long as every page with a position of the window before end is still held whole: for slack positions, counted from the
- * furthest one a batch ever reached; for all while that is not past window + slack + 64; and after an import no further
- * than its pages allow. (That goes for end 0 as well: a new sequence is always possible.) Error: LIMIT; then nothing has
- * changed. */
+ * long as every page with a position of the window before end is still held whole: for slack positions, counted from
+ * the furthest one a batch ever reached; for all while that is not past window + slack + 64; and after an import no
+ * further than its pages allow. (That goes for end 0 as well: a new sequence is always possible.) Error: LIMIT; then
+ * nothing has changed. */
 bora_status bora_sequence_truncate(bora_sequence *sequence, uint64_t end, bora_error *err);
 /* A new sequence with the first n_positions of this one, which then go separate ways: exactly what running their tokens
  * again would give. What can be taken back of it is what could be taken back of this one. Errors: INVAL (more than

@@ -23,7 +23,7 @@ struct bora_pipeline {
     bora_cpu cpu;
     bora_plugin_library *libraries[5]; /* by kind; written by the engine's thread, protected by libraries_lock: it alone
                                         * may read them without */
-    bora_stage **stages; /* [options.n_stages] */
+    bora_stage **stages;               /* [options.n_stages] */
     bora_class classes[BORA_CLASSES_MAX];
     uint32_t n_classes;
     bora_stages *threads;   /* NULL with one stage */

@@ -37,8 +37,8 @@ typedef struct bora_stage_instance bora_stage_instance; /* of a plugin, beside t
 
 /* Makes an instance for this stage (of an expert plugin with all layers prepared), with nothing of the stage changed.
  * kind: attention, cache or expert. library is borrowed and outlives the instance; options are copied, NULL is none. In
- * a stage without layers it is an empty one. Between two forward passes, on any thread. Errors: what the plugin's create
- * and prepare say, INVAL for an option it does not know, NOMEM, CANCELLED. */
+ * a stage without layers it is an empty one. Between two forward passes, on any thread. Errors: what the plugin's
+ * create and prepare say, INVAL for an option it does not know, NOMEM, CANCELLED. */
 bora_status bora_stage_instance_new(bora_stage *stage, uint32_t kind, const bora_plugin_library *library,
                                     const bora_plugin_options *options, bora_stage_instance **ret_instance,
                                     bora_error *err);

@@ -31,10 +31,10 @@ struct bora_stage {
     bora_stage_options options;
     bora_pool *pool;
     bora_kernels *kernels;
-    bora_region *region;        /* packed weights */
-    stage_layer *layers;        /* [n_layers] */
-    bora_matrix *output;        /* last stage */
-    void *panels;               /* of the widest input: [max_tokens, max(dim, n_heads * head_dim)] */
+    bora_region *region; /* packed weights */
+    stage_layer *layers; /* [n_layers] */
+    bora_matrix *output; /* last stage */
+    void *panels;        /* of the widest input: [max_tokens, max(dim, n_heads * head_dim)] */
     bora_stage_instance in_use[BORA_PLUGIN_EXPERT + 1]; /* by kind; [0] unused */
     /* The same as forward calls it. */
     const bora_attention_ops *attention_ops;

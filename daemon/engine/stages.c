@@ -114,8 +114,7 @@ bora_status bora_stages_new(bora_pipeline *pipeline, const bora_plugin_library *
     stages->micros = bora_calloc(n_stages, sizeof *stages->micros);
     if (!stages->body || !stages->micros)
         return bora_fail(err, BORA_E_NOMEM, "buffers of %u stages", n_stages);
-    bora_status st =
-        bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu, options, &stages->host, err);
+    bora_status st = bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu, options, &stages->host, err);
     if (st != BORA_OK)
         return st;
     bora_link_shape shape = {

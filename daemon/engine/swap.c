@@ -63,8 +63,8 @@ static bora_status make_instances(swap *self, const bora_plugin_options *options
     if (!self->instances)
         return bora_fail(err, BORA_E_NOMEM, "plugin instances");
     for (uint32_t s = 0; s < pipeline->options.n_stages; s++) {
-        bora_status st = bora_stage_instance_new(pipeline->stages[s], self->kind, self->library, options,
-                                                 &self->instances[s], err);
+        bora_status st =
+            bora_stage_instance_new(pipeline->stages[s], self->kind, self->library, options, &self->instances[s], err);
         if (st != BORA_OK)
             return st;
     }
