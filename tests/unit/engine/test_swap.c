@@ -644,20 +644,22 @@ static void test_a_hundred_times(void **state)
         asker asking = {.f = &f};
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, ask, &asking), 0);
-        size_t allocated = 0;
+        size_t allocated = 0, leaked = 0;
         for (uint32_t i = 0; i < 100; i++) {
             swap_all(&f, false);
             swap_all(&f, true);
-            if (i == 1)
-                allocated = mallinfo2().uordblks; /* the libraries are there */
-            if (i > 1 && n_stages == 1 && mallinfo2().uordblks > allocated + 1024)
-                fail_msg("%zu bytes more after %u times", mallinfo2().uordblks - allocated, i + 1);
+            /* After a first round the libraries are there and the caches as large as what they hold. */
+            if (i % 10 == 1)
+                allocated = mallinfo2().uordblks;
+            if (i % 10 > 1 && n_stages == 1 && mallinfo2().uordblks > allocated + leaked)
+                leaked = mallinfo2().uordblks - allocated;
             if (i % 10 == 9)
                 company_goes_on(&f, &c, 1);
         }
         atomic_store(&asking.enough, true);
         assert_int_equal(pthread_join(thread, NULL), 0);
         assert_false(asking.wrong);
+        assert_in_range(leaked, 0, 1024);
         company_goes_on(&f, &c, 8);
         company_close(&c);
         fixture_close(&f);
@@ -669,6 +671,7 @@ static void test_a_hundred_times(void **state)
 static uint64_t twice_the_elements(const fixture *f, uint64_t n_positions)
 {
     uint64_t size = 0;
+    n_positions = (n_positions + BORA_PAGE_POSITIONS - 1) / BORA_PAGE_POSITIONS * BORA_PAGE_POSITIONS;
     for (uint32_t c = 0; c < bora_pipeline_n_classes(f->pipeline); c++) {
         uint64_t window = bora_pipeline_class_window(f->pipeline, c), limit = window + SLACK + BORA_PAGE_POSITIONS;
         size += 2 * bora_pipeline_class_position_size(f->pipeline, c) *
@@ -697,7 +700,7 @@ static void test_kv_size(void **state)
             assert_int_equal(bora_pipeline_kv_size(f.pipeline, 300), n_layers * UINT64_C(1000300));
             assert_int_equal(bora_pipeline_kv_size(f.pipeline, UINT64_MAX), n_layers * UINT64_C(1001024));
             swap(&f, BORA_PLUGIN_CACHE, ODD "bare.so");
-            for (uint64_t n = 0; n <= 1024; n += 128)
+            for (uint64_t n = 0; n <= 1024; n += 96)
                 assert_int_equal(bora_pipeline_kv_size(f.pipeline, n), twice_the_elements(&f, n));
             assert_int_equal(bora_pipeline_kv_size(f.pipeline, UINT64_MAX), twice_the_elements(&f, 1024));
             bora_sequence_close(sequence);
