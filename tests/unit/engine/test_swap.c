@@ -170,17 +170,27 @@ static void assert_same_snapshot(const snapshot *a, const snapshot *b)
     }
 }
 
-/* Of each sequence the shortest prefix that can be had (0 of none). */
+static bool can_fork(const bora_sequence *sequence, uint64_t n)
+{
+    bora_sequence *fork = NULL;
+    const bora_status st = bora_sequence_fork(sequence, n, &fork, NULL);
+    bora_sequence_close(fork);
+    return st == BORA_OK;
+}
+
+/* Of each sequence the shortest prefix that can be had (0 of none): every longer one can, too. */
 static void least_prefixes(const company *c, uint64_t ret_least[N_SEQUENCES])
 {
     for (uint32_t i = 0; i < N_SEQUENCES; i++) {
-        uint64_t n = bora_sequence_n_cached(c->sequences[i]);
-        for (bora_sequence *fork = NULL; n > 1; n--) {
-            if (bora_sequence_fork(c->sequences[i], n - 1, &fork, NULL) != BORA_OK)
-                break;
-            bora_sequence_close(fork);
+        uint64_t n = bora_sequence_n_cached(c->sequences[i]), low = n ? 1 : 0, high = n;
+        while (low < high) {
+            const uint64_t middle = (low + high) / 2;
+            if (can_fork(c->sequences[i], middle))
+                high = middle;
+            else
+                low = middle + 1;
         }
-        ret_least[i] = n;
+        ret_least[i] = high;
     }
 }
 
