@@ -345,10 +345,13 @@ uint64_t bora_pipeline_kv_sequence_max(const bora_pipeline *pipeline)
     return size;
 }
 
-/* Of a cache that does not say: twice what its elements take, for growing by copying. */
+/* Of a cache that does not say: twice what the elements of whole pages take, for growing by copying. */
 static uint64_t stage_kv_size(const bora_pipeline *pipeline, const bora_stage *stage, uint64_t n_positions)
 {
     uint64_t row_size = 2 * (uint64_t)bora_pipeline_kv_row_size(pipeline), size = 0;
+    if (__builtin_add_overflow(n_positions, BORA_PAGE_POSITIONS - 1, &n_positions))
+        return UINT64_MAX;
+    n_positions = n_positions / BORA_PAGE_POSITIONS * BORA_PAGE_POSITIONS;
     for (uint32_t l = 0; l < bora_stage_n_layers(stage); l++) {
         uint32_t window = bora_hparams_window(pipeline->hparams, bora_stage_first_layer(stage) + l);
         uint64_t limit = (uint64_t)window + bora_pipeline_slack(&pipeline->options), layer_size;
