@@ -1,0 +1,235 @@
+/* Every cache plugin: what plugin.h demands of all kinds; the same elements as cache-ring after the same history. */
+#define CONTRACT_KIND   cache
+#define CONTRACT_RESULT 4096u
+#include "contract.h"
+
+#define N_LAYERS   2u
+#define N_KV_HEADS 2u
+#define HEAD_DIM   32u /* whole blocks of q8_0 */
+#define ROW        (N_KV_HEADS * HEAD_DIM)
+#define SLACK      8u
+#define POSITIONS  400u
+
+static const size_t contract_shape_needed = sizeof(bora_cache_shape);
+
+static uint32_t dtype_of(const bora_plugin_library *library)
+{
+    return suite_speaks_f32(library) ? BORA_DTYPE_F32 : suite_speaks_f16(library) ? BORA_DTYPE_F16 : BORA_DTYPE_Q8_0;
+}
+
+static size_t page_size(uint32_t dtype, uint32_t n)
+{
+    const size_t n_elements = (size_t)2 * n * ROW;
+    return dtype == BORA_DTYPE_F32 ? n_elements * 4 : dtype == BORA_DTYPE_F16 ? n_elements * 2 : n_elements / 32 * 34;
+}
+
+static const uint32_t windows[CONTRACT_INSTANCES_MAX][N_LAYERS] = {{10, 0}, {0, 0}, {16, 3}};
+
+/* The list of windows is valid during create alone; contract_ready spoils the copy that was given. */
+static uint32_t given[CONTRACT_INSTANCES_MAX][N_LAYERS];
+
+static void contract_shape(const bora_plugin_library *library, uint32_t variant, bora_cache_shape *ret_shape)
+{
+    memcpy(given[variant], windows[variant], sizeof given[variant]);
+    *ret_shape = (bora_cache_shape){
+        .struct_size = sizeof *ret_shape,
+        .n_layers = N_LAYERS,
+        .n_kv_heads = N_KV_HEADS,
+        .head_dim = HEAD_DIM,
+        .dtype = dtype_of(library),
+        .slack = SLACK,
+        .max_positions = POSITIONS,
+        .windows = given[variant],
+    };
+}
+
+static bora_status contract_ready(const bora_plugin_library *library, bora_cache *cache, uint32_t variant,
+                                  bora_error *err)
+{
+    (void)library, (void)cache, (void)err;
+    memset(given[variant], 0x55, sizeof given[variant]);
+    return BORA_OK;
+}
+
+static void fill_rows(uint64_t seed, uint32_t n, float *rows)
+{
+    for (uint32_t i = 0; i < n * ROW; i++)
+        rows[i] = (float)(suite_random(&seed) >> 40) * 0x1p-23f - 1;
+}
+
+/* Positions from .. to-1 of all layers, in chunks. */
+static bora_status append(const bora_cache_ops *ops, bora_cache *cache, bora_cache_seq *seq, uint64_t from, uint64_t to,
+                          uint64_t seed, bora_error *err)
+{
+    bora_status status = BORA_OK;
+    while (status == BORA_OK && from < to) {
+        const uint32_t n = (uint32_t)(to - from < 1 + from % SLACK ? to - from : 1 + from % SLACK);
+        status = ops->reserve(cache, seq, from + n, err);
+        for (uint32_t layer = 0; layer < N_LAYERS && status == BORA_OK; layer++) {
+            float k[SLACK * ROW], v[SLACK * ROW];
+            fill_rows(seed + from * 4 + layer * 2, n, k);
+            fill_rows(seed + from * 4 + layer * 2 + 1, n, v);
+            ops->append(cache, seq, layer, from, n, k, v);
+        }
+        from += n;
+    }
+    return status;
+}
+
+/* A conversation with a fork; the result is the last positions of both. */
+static bora_status contract_use(const bora_plugin_library *library, bora_cache *cache, uint32_t variant, float *result,
+                                bora_error *err)
+{
+    const bora_cache_ops *ops = bora_plugin_cache_ops(library);
+    bora_cache_seq *seq = NULL, *fork = NULL;
+    const uint32_t n = 3;
+    memset(result, 0, CONTRACT_RESULT * sizeof *result);
+    bora_status status = ops->seq_open(cache, &seq, err);
+    if (status == BORA_OK)
+        status = append(ops, cache, seq, 0, 90, variant, err);
+    if (status == BORA_OK && ops->seq_fork)
+        status = ops->seq_fork(cache, seq, &fork, err);
+    if (status == BORA_OK)
+        status = append(ops, cache, seq, 90, 120, variant + 1000, err);
+    unsigned char *out = (unsigned char *)result;
+    for (uint32_t layer = 0; layer < N_LAYERS && status == BORA_OK; layer++) {
+        status = ops->export_page(cache, seq, layer, 120 - n, n, out, err);
+        if (status == BORA_OK && fork)
+            status = ops->export_page(cache, fork, layer, 90 - n, n, out + page_size(dtype_of(library), n), err);
+        out += 2 * page_size(dtype_of(library), n);
+    }
+    ops->seq_close(cache, fork);
+    ops->seq_close(cache, seq);
+    return status;
+}
+
+/* ---- agreement ---------------------------------------------------------------------------------------------- */
+
+typedef struct history {
+    const bora_cache_ops *ops;
+    suite_host host;
+    bora_cache *cache;
+    bora_cache_seq *seq;
+} history;
+
+static void history_init(history *hs, const bora_plugin_library *library, const bora_cache_shape *shape)
+{
+    suite_host_init(&hs->host, 1);
+    hs->ops = bora_plugin_cache_ops(library);
+    hs->cache = NULL;
+    hs->seq = NULL;
+    bora_error err = {""};
+    bora_status status = hs->ops->create(&hs->host.table, shape, &hs->cache, &err);
+    if (status == BORA_E_UNAVAILABLE)
+        BORA_SKIP(err.message);
+    if (status != BORA_OK)
+        fail_msg("create: %s", err.message);
+    assert_int_equal(hs->ops->seq_open(hs->cache, &hs->seq, NULL), BORA_OK);
+}
+
+static void history_release(history *hs)
+{
+    hs->ops->seq_close(hs->cache, hs->seq);
+    if (hs->ops->close)
+        hs->ops->close(hs->cache);
+    if (hs->ops->stop)
+        hs->ops->stop(hs->cache);
+    hs->ops->destroy(hs->cache);
+    suite_host_release(&hs->host);
+}
+
+static void compare(history *is, history *should, const bora_cache_shape *shape, uint64_t end)
+{
+    static unsigned char a[2 * (64 + SLACK) * ROW * 4], b[sizeof a];
+    for (uint32_t layer = 0; layer < N_LAYERS; layer++) {
+        const uint64_t window = shape->windows[layer] ? shape->windows[layer] : 64;
+        const uint32_t n = (uint32_t)(end < window ? end : window);
+        if (n == 0)
+            continue;
+        assert_int_equal(is->ops->export_page(is->cache, is->seq, layer, end - n, n, a, NULL), BORA_OK);
+        assert_int_equal(should->ops->export_page(should->cache, should->seq, layer, end - n, n, b, NULL), BORA_OK);
+        const size_t size = page_size(shape->dtype, n);
+        for (size_t i = 0; i < size; i++)
+            if (a[i] != b[i])
+                fail_msg("byte %zu of positions %llu to %llu of layer %u is not the reference's", i,
+                         (unsigned long long)(end - n), (unsigned long long)end - 1, layer);
+    }
+}
+
+/* Random chunks, and now and then some positions are taken back. Elements are defined to the bit, so they are equal. */
+static void agrees_with_reference(void **state)
+{
+    static const uint32_t dtypes[] = {BORA_DTYPE_F32, BORA_DTYPE_F16, BORA_DTYPE_Q8_0};
+    bora_plugin_library *reference = suite_reference(BORA_PLUGIN_CACHE);
+    uint64_t random = 77;
+    for (size_t t = 0; t < BORA_ARRAY_SIZE(dtypes); t++)
+        for (uint32_t variant = 0; variant < CONTRACT_INSTANCES_MAX; variant++) {
+            if (!(bora_plugin_dtypes(*state) & BORA_DTYPE_BIT(dtypes[t])))
+                continue;
+            bora_cache_shape shape;
+            contract_shape(*state, variant, &shape);
+            shape.dtype = dtypes[t];
+            history is, should;
+            history_init(&is, *state, &shape);
+            history_init(&should, reference, &shape);
+            uint64_t end = 0, furthest = 0;
+            while (end < POSITIONS - SLACK) {
+                const uint64_t to = end + 1 + suite_random(&random) % 30;
+                const uint64_t last = to < POSITIONS ? to : POSITIONS, seed = suite_random(&random);
+                assert_int_equal(append(is.ops, is.cache, is.seq, end, last, seed, NULL), BORA_OK);
+                assert_int_equal(append(should.ops, should.cache, should.seq, end, last, seed, NULL), BORA_OK);
+                end = last;
+                furthest = end > furthest ? end : furthest;
+                compare(&is, &should, &shape, end);
+                const uint64_t lowest = furthest > SLACK ? furthest - SLACK : 0, back = suite_random(&random) % SLACK;
+                if (back % 2 && end >= lowest + back) {
+                    end -= back;
+                    assert_int_equal(is.ops->truncate(is.cache, is.seq, end, NULL), BORA_OK);
+                    assert_int_equal(should.ops->truncate(should.cache, should.seq, end, NULL), BORA_OK);
+                    compare(&is, &should, &shape, end);
+                }
+            }
+            history_release(&is);
+            history_release(&should);
+        }
+    bora_plugin_unload(reference);
+}
+
+/* What it says a sequence may need is never exceeded, growth included. */
+static void size_is_a_bound(void **state)
+{
+    const bora_cache_ops *ops = bora_plugin_cache_ops(*state);
+    suite_host host;
+    suite_host_init(&host, 1);
+    bora_cache *cache = contract_create(*state, &host.table, 0);
+    bora_cache_seq *seq = NULL;
+    assert_int_equal(ops->seq_open(cache, &seq, NULL), BORA_OK);
+    uint64_t before = 0;
+    for (uint64_t end = 0; end < POSITIONS; end += SLACK) {
+        assert_int_equal(append(ops, cache, seq, end, end + SLACK, 1, NULL), BORA_OK);
+        const uint64_t bytes = ops->bytes(cache, seq), bound = ops->seq_size(cache, end + SLACK);
+        if (bytes > bound)
+            fail_msg("a sequence of %llu positions has %llu bytes, seq_size says at most %llu",
+                     (unsigned long long)(end + SLACK), (unsigned long long)bytes, (unsigned long long)bound);
+        assert_true(bound >= before); /* never shrinks with length */
+        before = bound;
+    }
+    ops->seq_close(cache, seq);
+    contract_end(*state, cache);
+    suite_host_release(&host);
+}
+
+static bool tells_sizes(const bora_plugin_library *library)
+{
+    return bora_plugin_cache_ops(library)->seq_size != NULL;
+}
+
+int main(void)
+{
+    static const suite_test tests[] = {
+        CONTRACT_TESTS,
+        SUITE_TEST(agrees_with_reference),
+        SUITE_TEST_IF(size_is_a_bound, tells_sizes),
+    };
+    return suite_run(BORA_PLUGIN_CACHE, tests, BORA_ARRAY_SIZE(tests));
+}
