@@ -180,8 +180,8 @@ static void shape_sizes(void **state)
         bora_status status = ops->create(&host.table, contract_edge_shape(&edge, &shape, size), &instance, &err);
         if (size < contract_shape_needed) {
             contract_assert_refused(&host, status, instance, &err, what);
-            assert_int_not_equal(
-                ops->create(&host.table, contract_edge_shape(&edge, &shape, size), &instance, NULL), BORA_OK);
+            assert_int_not_equal(ops->create(&host.table, contract_edge_shape(&edge, &shape, size), &instance, NULL),
+                                 BORA_OK);
             continue;
         }
         if (status != BORA_OK && size < sizeof shape)

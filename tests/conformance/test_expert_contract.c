@@ -55,11 +55,8 @@ static bora_tensor weights_of(uint32_t dtype, uint32_t number)
             blocks_fill(dtype, &random, 0.125f, all[dtype] + b * type->size);
         filled[dtype] = true;
     }
-    return (bora_tensor){.data = all[dtype] + number * row_size,
-                         .row_size = row_size,
-                         .n_rows = HIDDEN,
-                         .n_cols = DIM,
-                         .dtype = dtype};
+    return (bora_tensor){
+        .data = all[dtype] + number * row_size, .row_size = row_size, .n_rows = HIDDEN, .n_cols = DIM, .dtype = dtype};
 }
 
 /* The arrays are spoiled after the call: only the tensors stay. */

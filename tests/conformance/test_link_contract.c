@@ -45,8 +45,7 @@ static bora_status contract_use(const bora_plugin_library *library, bora_link *l
     bora_status status = BORA_OK;
     for (uint32_t hop = 0; hop < N_HOPS + variant && status == BORA_OK; hop++) {
         memcpy(body, result, sizeof body);
-        bora_link_message message = {
-            .head = head, .body = body, .head_size = MAX_HEAD, .body_size = CONTRACT_RESULT};
+        bora_link_message message = {.head = head, .body = body, .head_size = MAX_HEAD, .body_size = CONTRACT_RESULT};
         status = ops->send(link, hop, &message, err);
         memset(body, 0xff, sizeof body);
         memset(head, 0xff, sizeof head);
@@ -138,8 +137,7 @@ static void close_while_busy(void **state)
         suite_host_init(&host, 1);
         const bora_link_ops *ops = bora_plugin_link_ops(*state);
         bora_link *link = contract_create(*state, &host.table, 0);
-        waiter waiters[2] = {{.ops = ops, .link = link, .hop = 0, .sends = true},
-                             {.ops = ops, .link = link, .hop = 1}};
+        waiter waiters[2] = {{.ops = ops, .link = link, .hop = 0, .sends = true}, {.ops = ops, .link = link, .hop = 1}};
         for (int i = 0; i < 2; i++)
             assert_int_equal(pthread_create(&waiters[i].thread, NULL, waiter_main, &waiters[i]), 0);
         for (int i = 0; i < 2; i++)
