@@ -30,7 +30,7 @@ digest() {
     /^\[  SKIPPED \] /      { if (running != "") { printf "  skipped  %s\n", short(running); n_skip++
                               for (i = 0; i < n_said; i++) printf "           %s\n", said[i] } running = ""; next }
     /^\[==========\]|^\[  PASSED  \]/ { next }
-    { sub(/^\[  ERROR   \] --- /, ""); sub(/^\[   LINE   \] --- .*\/tests\//, "at tests/"); sub(/: error: Failure!$/, "")
+    { sub(/^\[  ERROR   \] --- /, ""); sub(/^ERROR: /, ""); sub(/^\[   LINE   \] --- /, "at "); sub(/: error: Failure!$/, "")
       if (n_said < 40 && $0 != "") said[n_said++] = $0 }
     END {
         if (running != "") failed(code == 124 || code == 137 ? "HANGS" : "CRASHES", running)

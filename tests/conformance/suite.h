@@ -39,6 +39,16 @@ static inline void suite_assert_near(const float *is, const float *should, size_
             fail_msg("element %zu of %zu is %.9g, should be %.9g", i, n, (double)is[i], (double)should[i]);
 }
 
+/* What BORA_PLUGIN_BATCH_INVARIANT promises. */
+static inline void suite_assert_same_bits(const float *is, const float *should, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(&is[i], &should[i], sizeof *is) != 0)
+            fail_msg("BORA_PLUGIN_BATCH_INVARIANT promises the same bits, but cut or accompanied otherwise element %zu "
+                     "of %zu is %.9g, not %.9g",
+                     i, n, (double)is[i], (double)should[i]);
+}
+
 /* A file of tests/golden/ops as n 32-bit values; the caller's (bora_free). */
 static inline void *suite_golden(const char *name, size_t n)
 {
@@ -55,6 +65,13 @@ static inline void *suite_golden(const char *name, size_t n)
     bora_free(path);
     return values;
 }
+
+/* What a plugin must do, in words for its author. */
+#define SUITE_DEMAND(is_so, ...)                                                                                       \
+    do {                                                                                                               \
+        if (!(is_so))                                                                                                  \
+            fail_msg(__VA_ARGS__);                                                                                     \
+    } while (0)
 
 /* Error power over power; infinite when something is not a number that should be. */
 static inline double suite_nmse(const float *is, const float *should, size_t n)

@@ -169,7 +169,7 @@ static void cuts(void **state)
                     float *is = run(state, &pb, &ways[i], n_threads);
                     suite_assert_near(is, should, size, ATOL, RTOL);
                     if (same_bits)
-                        assert_memory_equal(is, should, size * sizeof *is);
+                        suite_assert_same_bits(is, should, size);
                     bora_free(is);
                 }
             bora_free(should);
@@ -210,7 +210,7 @@ static void company(void **state)
             float *alone = run(state, &problems[i], &one_piece, 1);
             suite_assert_near(seqs[i].out, alone, lengths[i] * row_size, ATOL, RTOL);
             if (same_bits)
-                assert_memory_equal(seqs[i].out, alone, lengths[i] * row_size * sizeof *alone);
+                suite_assert_same_bits(seqs[i].out, alone, lengths[i] * row_size);
             bora_free(alone);
         }
         bora_free(seqs[i].out);
@@ -240,7 +240,7 @@ static void processors(void **state)
                 assert_int_equal(setenv("BORA_CPU", names[i], 1), 0);
                 float *is = run(state, &pb, &one_piece, 1);
                 if (should && same_bits)
-                    assert_memory_equal(is, should, size * sizeof *is);
+                    suite_assert_same_bits(is, should, size);
                 else if (should)
                     suite_assert_near(is, should, size, ATOL, RTOL);
                 bora_free(should);

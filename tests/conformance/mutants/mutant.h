@@ -8,6 +8,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A thread that a plugin keeps for itself, waiting to be told to end. */
