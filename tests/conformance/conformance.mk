@@ -24,7 +24,7 @@ endef
 $(foreach mutant,$(MUTANTS),$(eval $(call mutant_rule,$(mutant))))
 
 run-tests: $(PLUGIN_KIND) $(MUTANT_FILES)
-mutants: $(PLUGIN_KIND) $(MUTANT_FILES) $(TESTS_CONFORMANCE)
+mutants: $(PLUGIN_KIND) $(MUTANT_FILES) $(TESTS_CONFORMANCE) $(BUILD)/tests/unit/plugin/bad/other_major.so
 
 conformance: all $(TESTS_CONFORMANCE) $(PLUGIN_KIND) ## the conformance suite on all plugins, or on PLUGIN=path.so alone
 	@BORA_BUILD=$(abspath $(BUILD)) ./tests/conformance/run.sh $(PLUGIN)

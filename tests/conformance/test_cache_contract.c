@@ -47,7 +47,8 @@ static bora_status contract_ready(const bora_plugin_library *library, bora_cache
                                   bora_error *err)
 {
     (void)library, (void)cache, (void)err;
-    memset(given[variant], 0x55, sizeof given[variant]);
+    for (uint32_t i = 0; i < N_LAYERS; i++)
+        given[variant][i] = 1;
     return BORA_OK;
 }
 
@@ -112,14 +113,21 @@ typedef struct history {
     bora_cache_seq *seq;
 } history;
 
+/* The list of windows that create is given does not stay. */
 static void history_init(history *hs, const bora_plugin_library *library, const bora_cache_shape *shape)
 {
+    uint32_t short_lived[N_LAYERS];
+    memcpy(short_lived, shape->windows, sizeof short_lived);
+    bora_cache_shape copy = *shape;
+    copy.windows = short_lived;
     suite_host_init(&hs->host, 1);
     hs->ops = bora_plugin_cache_ops(library);
     hs->cache = NULL;
     hs->seq = NULL;
     bora_error err = {""};
-    bora_status status = hs->ops->create(&hs->host.table, shape, &hs->cache, &err);
+    bora_status status = hs->ops->create(&hs->host.table, &copy, &hs->cache, &err);
+    for (uint32_t i = 0; i < N_LAYERS; i++)
+        short_lived[i] = 1;
     if (status == BORA_E_UNAVAILABLE)
         BORA_SKIP(err.message);
     if (status != BORA_OK)
@@ -195,6 +203,85 @@ static void agrees_with_reference(void **state)
     bora_plugin_unload(reference);
 }
 
+/* ---- sequences ---------------------------------------------------------------------------------------------- */
+
+/* The last n positions before end of a layer; false when they are not there. */
+static bool export_last(history *hs, const bora_cache_seq *seq, uint32_t layer, uint64_t end, uint32_t n, void *out)
+{
+    bora_error err = {""};
+    bora_status status = hs->ops->export_page(hs->cache, seq, layer, end - n, n, out, &err);
+    SUITE_DEMAND(status == BORA_OK || status == BORA_E_NOT_FOUND, "export_page: %d, %s", status, err.message);
+    return status == BORA_OK;
+}
+
+static void sequences_init(history *hs, const bora_plugin_library *library, bora_cache_shape *ret_shape)
+{
+    contract_shape(library, 0, ret_shape);
+    history_init(hs, library, ret_shape);
+}
+
+#define PAGE (2 * 8 * ROW * 4) /* bytes of eight positions, at most */
+
+/* One that rests stays as it is, whatever a longer one does, in all layers. */
+static void sequences_rest(void **state)
+{
+    history hs;
+    bora_cache_shape shape;
+    sequences_init(&hs, *state, &shape);
+    bora_cache_seq *other = NULL;
+    unsigned char before[N_LAYERS][PAGE], after[PAGE];
+    assert_int_equal(append(hs.ops, hs.cache, hs.seq, 0, 30, 1, NULL), BORA_OK);
+    assert_int_equal(hs.ops->seq_open(hs.cache, &other, NULL), BORA_OK);
+    assert_int_equal(append(hs.ops, hs.cache, other, 0, 30, 2, NULL), BORA_OK);
+    assert_int_equal(hs.ops->reserve(hs.cache, hs.seq, 200, NULL), BORA_OK);
+    assert_int_equal(hs.ops->reserve(hs.cache, other, 200, NULL), BORA_OK);
+    for (int round = 0; round < 2; round++) { /* first the younger rests, then the older */
+        bora_cache_seq *resting = round ? hs.seq : other, *busy = round ? other : hs.seq;
+        const uint64_t end = round ? 90 : 30, from = 30, to = round ? 150 : 90;
+        for (uint32_t layer = 0; layer < N_LAYERS; layer++)
+            assert_true(export_last(&hs, resting, layer, end, 8, before[layer]));
+        assert_int_equal(append(hs.ops, hs.cache, busy, from, to, 3, NULL), BORA_OK);
+        for (uint32_t layer = 0; layer < N_LAYERS; layer++) {
+            SUITE_DEMAND(export_last(&hs, resting, layer, end, 8, after), "a resting sequence lost positions");
+            SUITE_DEMAND(memcmp(before[layer], after, page_size(shape.dtype, 8)) == 0,
+                         "a resting sequence has changed in layer %u", layer);
+            SUITE_DEMAND(!export_last(&hs, resting, layer, end + 1, 1, after), "a resting sequence has grown");
+        }
+    }
+    hs.ops->seq_close(hs.cache, other);
+    history_release(&hs);
+}
+
+/* What was taken back is gone in all layers, what is overwritten cannot be taken back to: in a fork as in its
+ * original, which remembers how far that had been. */
+static void memory_of_the_past(void **state)
+{
+    history hs;
+    bora_cache_shape shape;
+    sequences_init(&hs, *state, &shape);
+    unsigned char page[PAGE];
+    bora_error err = {""};
+    assert_int_equal(append(hs.ops, hs.cache, hs.seq, 0, 200, 1, NULL), BORA_OK);
+    assert_int_equal(hs.ops->truncate(hs.cache, hs.seq, 196, &err), BORA_OK);
+    bora_cache_seq *all[2] = {hs.seq, NULL};
+    if (hs.ops->seq_fork)
+        assert_int_equal(hs.ops->seq_fork(hs.cache, hs.seq, &all[1], NULL), BORA_OK);
+    for (int i = 0; i < 2 && all[i]; i++) {
+        const char *which = i ? "a fork" : "a sequence";
+        for (uint32_t layer = 0; layer < N_LAYERS; layer++) {
+            SUITE_DEMAND(export_last(&hs, all[i], layer, 196, 8, page), "%s lost positions in layer %u", which, layer);
+            SUITE_DEMAND(!export_last(&hs, all[i], layer, 197, 1, page), "%s still has in layer %u what was taken back",
+                         which, layer);
+        }
+        SUITE_DEMAND(hs.ops->truncate(hs.cache, all[i], 100, &err) == BORA_E_LIMIT,
+                     "%s takes back positions whose window is overwritten", which);
+        SUITE_DEMAND(hs.ops->truncate(hs.cache, all[i], 200 - SLACK, &err) == BORA_OK,
+                     "%s does not take back its slack: %s", which, err.message);
+    }
+    hs.ops->seq_close(hs.cache, all[1]);
+    history_release(&hs);
+}
+
 /* What it says a sequence may need is never exceeded, growth included. */
 static void size_is_a_bound(void **state)
 {
@@ -229,6 +316,8 @@ int main(void)
     static const suite_test tests[] = {
         CONTRACT_TESTS,
         SUITE_TEST(agrees_with_reference),
+        SUITE_TEST(sequences_rest),
+        SUITE_TEST(memory_of_the_past),
         SUITE_TEST_IF(size_is_a_bound, tells_sizes),
     };
     return suite_run(BORA_PLUGIN_CACHE, tests, BORA_ARRAY_SIZE(tests));

@@ -4,7 +4,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${BORA_BUILD:-$PWD/build}
-export BORA_BUILD=$build
+export BORA_BUILD=$build BORA_CONFORMANCE_PATIENCE=2
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 failed=0
@@ -28,7 +28,6 @@ while read -r kind variant case_ _; do
         tests/conformance/run.sh "$plugin" >"$log" 2>&1 && grep -q "^$kind-$variant conforms: " "$log" && good=1
         verdict "conformance: $kind-$variant passes" $good
     else
-        # its name is another in one of them
         if ! BORA_CONFORMANCE_CASE=$case_ tests/conformance/run.sh "$plugin" >"$log" 2>&1 &&
             grep -qE "^  (FAILED|CRASHES) +$case_\$" "$log" && grep -q ' does NOT conform: ' "$log"; then
             good=1
@@ -36,4 +35,21 @@ while read -r kind variant case_ _; do
         verdict "conformance: $kind-$variant fails $case_" $good
     fi
 done <tests/conformance/mutants/mutants.list
+
+# A plugin that never comes back is ended and named, and one that does not even load is refused with the loader's reason.
+if [ -z "${1:-}" ]; then
+    good=0
+    if ! BORA_TEST_TIMEOUT=3 BORA_CONFORMANCE_CASE=in_order tests/conformance/run.sh \
+        "$build/tests/conformance/mutants/link-one_fewer.so" >"$log" 2>&1 && grep -qE '^  HANGS +in_order$' "$log"; then
+        good=1
+    fi
+    verdict "conformance: a case that hangs" $good
+    good=0
+    if ! tests/conformance/run.sh "$build/tests/unit/plugin/bad/other_major.so" /nonexistent.so >"$log" 2>&1 &&
+        grep -q 'would not load it: .*was built for plugin interface' "$log" && grep -q "no file '/nonexistent.so'" "$log" &&
+        grep -q '^2 of 2 plugins do not conform: ' "$log"; then
+        good=1
+    fi
+    verdict "conformance: plugins that do not load" $good
+fi
 exit $failed

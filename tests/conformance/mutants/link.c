@@ -15,7 +15,7 @@ enum {
     one_more,        /* than depth fits */
     one_fewer,
     newest_first,
-    one_hop, /* all hops are one */
+    other_hop, /* recv takes from the next one if something is there */
     trusts_sizes,
     no_sizes, /* recv leaves them as they were */
     any_option,
@@ -129,8 +129,6 @@ static bora_status send(bora_link *self, uint32_t hop, const bora_link_message *
     if (hop >= self->shape.n_hops || (!is(trusts_sizes) && (message->head_size > self->shape.max_head_size ||
                                                             message->body_size > self->shape.max_body_size)))
         return bora_fail(err, BORA_E_LIMIT, "no such hop, or the message is larger than was said");
-    if (is(one_hop))
-        hop = 0;
     const uint32_t room = self->shape.depth + is(one_more) - is(one_fewer);
     (void)pthread_mutex_lock(&self->lock);
     while (!is_closed(self) && self->n[hop] >= room)
@@ -156,9 +154,9 @@ static bora_status recv(bora_link *self, uint32_t hop, bora_link_message *messag
 {
     if (hop >= self->shape.n_hops)
         return bora_fail(err, BORA_E_INVAL, "no such hop");
-    if (is(one_hop))
-        hop = 0;
     (void)pthread_mutex_lock(&self->lock);
+    if (is(other_hop) && self->n[(hop + 1) % self->shape.n_hops])
+        hop = (hop + 1) % self->shape.n_hops;
     while (!is_closed(self) && self->n[hop] == 0)
         (void)pthread_cond_wait(&self->changed_for_receivers, &self->lock);
     const bool gets = !is_closed(self) || ((is(ignores_close) || is(delivers_closed)) && self->n[hop]);
