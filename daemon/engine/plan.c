@@ -7,6 +7,7 @@ typedef struct pass {
 
 typedef struct room {
     uint32_t n_items, n_rows, n_prompt;
+    uint64_t turn; /* the last that was given */
 } room;
 
 static bool fits(const bora_plan_item *item, const pass *which)
@@ -24,7 +25,7 @@ static bora_plan_item *next_item(const uint64_t *served, bora_plan_item *items, 
         if (!fits(item, which))
             continue;
         if (!best || served[item->owner] < served[best->owner] ||
-            (served[item->owner] == served[best->owner] && item->last_step < best->last_step))
+            (served[item->owner] == served[best->owner] && item->last_turn < best->last_turn))
             best = item;
     }
     return best;
@@ -50,6 +51,7 @@ static uint32_t run_pass(const bora_plan_limits *limits, uint64_t *served, bora_
         if (!item->is_decoding)
             rows = least(least(rows, limits->chunk), left->n_prompt);
         item->n_rows = rows;
+        item->last_turn = ++left->turn;
         served[item->owner] += rows;
         left->n_items--;
         left->n_rows -= rows;
@@ -77,7 +79,7 @@ void bora_plan_step(const bora_plan_limits *limits, uint64_t step, uint64_t *ser
     static const pass prompts = {false, true, false, true};
     for (size_t i = 0; i < n; i++)
         items[i].n_rows = 0;
-    room left = {limits->n_items, limits->n_rows, limits->n_prompt};
+    room left = {limits->n_items, limits->n_rows, limits->n_prompt, step << 16}; /* a step has at most 65536 rows */
     if (step % BORA_PLAN_BACKGROUND_EVERY == 0)
         run_pass(limits, served, items, n, &background, 1, &left);
     if (limits->n_items == 1 || limits->n_rows == 1) {
@@ -89,9 +91,9 @@ void bora_plan_step(const bora_plan_limits *limits, uint64_t step, uint64_t *ser
     /* A place and a row stay free for a prompt, lest those that decode keep it out. */
     bool has_prompt = any(items, n, &prompts);
     if (has_prompt && left.n_items > 0 && left.n_rows > 0) {
-        room shared = {left.n_items - 1, left.n_rows - 1, left.n_prompt};
+        room shared = {left.n_items - 1, left.n_rows - 1, left.n_prompt, left.turn};
         run_pass(limits, served, items, n, &decoding, UINT32_MAX, &shared);
-        left = (room){shared.n_items + 1, shared.n_rows + 1, left.n_prompt};
+        left = (room){shared.n_items + 1, shared.n_rows + 1, left.n_prompt, shared.turn};
     } else {
         run_pass(limits, served, items, n, &decoding, UINT32_MAX, &left);
     }

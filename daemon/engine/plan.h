@@ -18,7 +18,7 @@ typedef struct bora_plan_item {
     bool is_background;
     bool is_decoding;
     size_t n_left;      /* rows it has left: 1 when decoding */
-    uint64_t last_step; /* when it last had rows */
+    uint64_t last_turn; /* when it last had rows; out: when it has them now. Turns are numbered through all steps */
     uint32_t n_rows;    /* out: rows in this step; 0: none */
 } bora_plan_item;
 

@@ -26,7 +26,7 @@ static bool list_items(bora_scheduler *scheduler, uint32_t *ret_n_decoding)
             .is_background = task->generation->is_background,
             .is_decoding = bora_task_is_decoding(task),
             .n_left = bora_task_n_left(task),
-            .last_step = task->last_step,
+            .last_turn = task->last_turn,
         };
         n_decoding += bora_task_is_decoding(task);
     }
@@ -44,7 +44,6 @@ static void add_part(bora_scheduler *scheduler, bora_task *task, uint32_t n, uin
                           .n = n,
                           .n_logits = whole && task->generation->max_generated > 0 ? 1 : 0};
     scheduler->in_step[scheduler->n_in_step++] = task;
-    task->last_step = scheduler->step_number;
     *n_rows += n;
 }
 
@@ -81,6 +80,7 @@ static step_size build(bora_scheduler *scheduler)
     for (bora_task *task = scheduler->running; task; task = task->next, item++) {
         if (item->n_rows == 0)
             continue;
+        task->last_turn = item->last_turn;
         add_part(scheduler, task, item->n_rows, &n_rows);
         *(item->is_decoding ? &size.n_decoding : &size.n_prompt) += item->n_rows;
     }

@@ -183,7 +183,7 @@ bora_status bora_task_fork(const bora_task *task, uint32_t choice, bora_task **r
     other->prefilled_ns = task->prefilled_ns;
     other->max_positions = task->max_positions;
     other->n_classes = task->n_classes;
-    other->last_step = task->last_step;
+    other->last_turn = task->last_turn;
     other->promise = task->promise;
     bora_status st = bora_tokens_append(&other->tokens, task->tokens.ids, task->tokens.n, err);
     if (st == BORA_OK)

@@ -24,7 +24,7 @@ typedef struct bora_task {
     uint64_t submitted_ns, started_ns, prefilled_ns;
     uint64_t max_positions;
     uint32_t n_classes;
-    uint64_t last_step; /* number of the last step in which it had rows */
+    uint64_t last_turn; /* when it last had rows: see plan.h */
     uint64_t promise;   /* bytes that it may come to need */
 } bora_task;
 
