@@ -113,8 +113,10 @@ bora_status bora_stages_new(bora_pipeline *pipeline, bora_stages **ret_stages, b
     bora_ledger *ledger = pipeline->options.ledger;
     stages->body = bora_counted_calloc(ledger, BORA_LEDGER_ACTIVATIONS, stages->body_capacity, sizeof(float));
     stages->micros = bora_calloc(n_stages, sizeof *stages->micros);
-    if (!stages->body || !stages->micros)
-        return bora_ledger_fail(ledger, "what travels between stages", stages->body_capacity * sizeof(float), err);
+    if (!stages->micros)
+        return bora_fail(err, BORA_E_NOMEM, "%u stages", n_stages);
+    if (!stages->body)
+        return bora_counted_fail(ledger, "what travels between stages", stages->body_capacity * sizeof(float), err);
     const bora_plugin_library *library = pipeline->libraries[BORA_PLUGIN_LINK];
     bora_status st = bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu,
                                           pipeline->options.plugin_options[BORA_PLUGIN_LINK], ledger,
@@ -138,7 +140,7 @@ bora_status bora_stages_new(bora_pipeline *pipeline, bora_stages **ret_stages, b
         *thread = (stage_thread){.owner = stages, .index = s};
         thread->body = bora_counted_calloc(ledger, BORA_LEDGER_ACTIVATIONS, stages->body_capacity, sizeof(float));
         if (!thread->body)
-            return bora_ledger_fail(ledger, "what travels between stages", stages->body_capacity * sizeof(float), err);
+            return bora_counted_fail(ledger, "what travels between stages", stages->body_capacity * sizeof(float), err);
         int code = pthread_create(&thread->thread, NULL, stage_main, thread);
         if (code) {
             bora_counted_free(thread->body);
