@@ -13,13 +13,18 @@ typedef struct counted_head {
 
 _Static_assert(sizeof(counted_head) <= ALIGNMENT, "the head takes one alignment");
 
-/* Takes what a piece of size bytes needs; 0: it cannot be had. */
-static size_t take(bora_ledger *ledger, uint32_t account, size_t size)
+/* Bytes of a piece of size bytes with its head; 0: they do not fit. */
+static size_t with_head(size_t size)
 {
     size_t total;
-    if (!bora_size_add(size, ALIGNMENT, &total) || !bora_size_round_up(total, ALIGNMENT, &total))
-        return 0;
-    return bora_ledger_take(ledger, account, total) ? total : 0;
+    return bora_size_add(size, ALIGNMENT, &total) && bora_size_round_up(total, ALIGNMENT, &total) ? total : 0;
+}
+
+/* Takes them; 0: they cannot be had. */
+static size_t take(bora_ledger *ledger, uint32_t account, size_t size)
+{
+    const size_t total = with_head(size);
+    return total && bora_ledger_take(ledger, account, total) ? total : 0;
 }
 
 static void *begin(void *memory, bora_ledger *ledger, uint32_t account, size_t total)
@@ -43,6 +48,12 @@ void *bora_counted_calloc(bora_ledger *ledger, uint32_t account, size_t n, size_
     size_t all;
     const size_t total = bora_size_mul(n, size, &all) ? take(ledger, account, all) : 0;
     return total ? begin(bora_calloc(1, total), ledger, account, total) : NULL;
+}
+
+bora_status bora_counted_fail(const bora_ledger *ledger, const char *what, size_t size, bora_error *err)
+{
+    const size_t total = with_head(size);
+    return bora_ledger_fail(ledger, what, total ? total : SIZE_MAX, err);
 }
 
 void bora_counted_free(void *memory)

@@ -128,7 +128,9 @@ void *bora_region_alloc(bora_region *region, size_t size)
 
 bora_status bora_region_fail(const bora_region *region, const char *what, size_t size, bora_error *err)
 {
-    return bora_ledger_fail(region->ledger, what, size, err);
+    size_t need = SIZE_MAX;
+    (void)bora_size_round_up(size ? size : 1, ALIGNMENT, &need); /* else it is too much in any case */
+    return bora_ledger_fail(region->ledger, what, need, err);
 }
 
 size_t bora_region_size(const bora_region *region)

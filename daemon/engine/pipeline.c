@@ -54,15 +54,18 @@ static bora_status make_stages(bora_pipeline *pipeline, bora_error *err)
     /* As the reference cuts: what ceil leaves for the last stages may be nothing. */
     uint32_t each = (n_layers + n_stages - 1) / n_stages;
     pipeline->stages = bora_calloc(n_stages, sizeof(bora_stage *));
+    if (!pipeline->stages)
+        return bora_fail(err, BORA_E_NOMEM, "%u stages", n_stages);
     bora_ledger *ledger = pipeline->options.ledger;
-    pipeline->parts = bora_counted_calloc(ledger, BORA_LEDGER_ACTIVATIONS,
-                                          (size_t)n_stages * pipeline->options.max_tokens, sizeof(bora_stage_part));
-    size_t hidden_size;
+    size_t n_parts = (size_t)n_stages * pipeline->options.max_tokens, hidden_size;
     if (!bora_size_mul(pipeline->options.max_tokens, (size_t)pipeline->hparams->dim * sizeof(float), &hidden_size))
         return bora_fail(err, BORA_E_NOMEM, "hidden states");
+    pipeline->parts = bora_counted_calloc(ledger, BORA_LEDGER_ACTIVATIONS, n_parts, sizeof(bora_stage_part));
+    if (!pipeline->parts)
+        return bora_counted_fail(ledger, "parts of a batch", n_parts * sizeof(bora_stage_part), err);
     pipeline->hidden = bora_counted_alloc(ledger, BORA_LEDGER_ACTIVATIONS, hidden_size);
-    if (!pipeline->stages || !pipeline->parts || !pipeline->hidden)
-        return bora_ledger_fail(ledger, "hidden states of a batch", hidden_size, err);
+    if (!pipeline->hidden)
+        return bora_counted_fail(ledger, "hidden states of a batch", hidden_size, err);
     uint32_t share = pipeline->options.n_threads / n_stages;
     for (uint32_t s = 0; s < n_stages; s++) {
         if (bora_pipeline_is_cancelled(&pipeline->options))

@@ -354,7 +354,7 @@ bora_status bora_scheduler_new(bora_pipeline *pipeline, const bora_scheduler_opt
     if (bora_size_mul(options->max_running, vocab_size, &n_logits))
         scheduler->logits = bora_counted_calloc(limits->ledger, BORA_LEDGER_ACTIVATIONS, n_logits, sizeof(float));
     if (!scheduler->logits)
-        return bora_ledger_fail(limits->ledger, "logits of a step", n_logits * sizeof(float), err);
+        return bora_counted_fail(limits->ledger, "logits of a step", n_logits * sizeof(float), err);
     scheduler->rows = bora_calloc(options->batch_tokens, sizeof *scheduler->rows);
     scheduler->parts = bora_calloc(options->max_running, sizeof *scheduler->parts);
     scheduler->in_step = bora_calloc(options->max_running, sizeof(bora_task *));

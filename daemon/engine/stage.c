@@ -42,7 +42,7 @@ static bora_status make_buffers(bora_stage *stage, bora_error *err)
     if (!stage->rope_freqs || !stage->rope_angles || !stage->norms || !stage->final_norm || !stage->norm || !stage->q ||
         !stage->heads || !stage->k || !stage->v || !stage->out || !stage->router_logits || !stage->experts ||
         !stage->expert_weights || !stage->positions || !stage->seqs || !stage->spans || !stage->panels)
-        return bora_ledger_fail(stage->options.pipeline->ledger, "buffers for batches", stage->refused_size, err);
+        return bora_counted_fail(stage->options.pipeline->ledger, "buffers for batches", stage->refused_size, err);
 
     bora_rope_freqs(hp->rope_theta, hp->head_dim, stage->rope_freqs);
     for (uint32_t l = 0; l < stage->options.n_layers; l++) {

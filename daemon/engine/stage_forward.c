@@ -110,7 +110,7 @@ static bora_status spans_reserve(bora_stage *stage, size_t n, bora_error *err)
     n += stage->spans_capacity; /* so that a batch of many parts does not grow it part by part */
     bora_kv_span *spans = stage_rows_alloc(stage, n, 1, sizeof *spans);
     if (!spans)
-        return bora_ledger_fail(stage->options.pipeline->ledger, "spans of a batch", n * sizeof *spans, err);
+        return bora_counted_fail(stage->options.pipeline->ledger, "spans of a batch", n * sizeof *spans, err);
     memcpy(spans, stage->spans, stage->spans_capacity * sizeof *spans);
     bora_counted_free(stage->spans);
     stage->spans = spans;

@@ -65,7 +65,7 @@ struct bora_stage {
 };
 
 /* n_rows rows of n_cols elements, aligned to 64, not cleared; NULL when there is no memory, the ledger says no or the
- * size overflows: bora_ledger_fail with refused_size. End: bora_counted_free. */
+ * size overflows: bora_counted_fail with refused_size. End: bora_counted_free. */
 static inline void *stage_rows_alloc(bora_stage *stage, size_t n_rows, size_t n_cols, size_t size)
 {
     size_t total = SIZE_MAX;

@@ -113,8 +113,10 @@ bora_status bora_stages_new(bora_pipeline *pipeline, const bora_plugin_library *
     bora_ledger *ledger = pipeline->options.ledger;
     stages->body = bora_counted_calloc(ledger, BORA_LEDGER_ACTIVATIONS, stages->body_capacity, sizeof(float));
     stages->micros = bora_calloc(n_stages, sizeof *stages->micros);
-    if (!stages->body || !stages->micros)
-        return bora_ledger_fail(ledger, "what travels between stages", stages->body_capacity * sizeof(float), err);
+    if (!stages->micros)
+        return bora_fail(err, BORA_E_NOMEM, "%u stages", n_stages);
+    if (!stages->body)
+        return bora_counted_fail(ledger, "what travels between stages", stages->body_capacity * sizeof(float), err);
     bora_status st = bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu, options, ledger,
                                           BORA_LEDGER_PLUGINS, &stages->host, err);
     if (st != BORA_OK)
@@ -136,7 +138,7 @@ bora_status bora_stages_new(bora_pipeline *pipeline, const bora_plugin_library *
         *thread = (stage_thread){.owner = stages, .index = s};
         thread->body = bora_counted_calloc(ledger, BORA_LEDGER_ACTIVATIONS, stages->body_capacity, sizeof(float));
         if (!thread->body)
-            return bora_ledger_fail(ledger, "what travels between stages", stages->body_capacity * sizeof(float), err);
+            return bora_counted_fail(ledger, "what travels between stages", stages->body_capacity * sizeof(float), err);
         int code = pthread_create(&thread->thread, NULL, stage_main, thread);
         if (code) {
             bora_counted_free(thread->body);

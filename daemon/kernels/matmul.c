@@ -259,8 +259,9 @@ bora_status bora_kernels_new(const bora_cpu *cpu, bora_pool *pool, size_t max_co
     if (kernels->memory && fits && packed_size && bora_size_mul(n_threads, packed_size, &size))
         kernels->packed_memory = bora_counted_alloc(ledger, BORA_LEDGER_ACTIVATIONS, size);
     if (!kernels->memory || !fits || (packed_size && !kernels->packed_memory)) {
+        bora_status st = bora_counted_fail(ledger, "scratch of the compute threads", size, err);
         bora_kernels_free(kernels);
-        return bora_ledger_fail(ledger, "scratch of the compute threads", size, err);
+        return st;
     }
     kernels->cpu = *cpu;
     kernels->pool = pool;

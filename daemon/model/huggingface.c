@@ -60,7 +60,7 @@ static bora_status reorder_all(bora_model *model, bora_error *err)
     }
     model->copied = bora_counted_alloc(model->ledger, BORA_LEDGER_WEIGHTS, size);
     if (!model->copied)
-        return bora_ledger_fail(model->ledger, "query and key rows in another order", size, err);
+        return bora_counted_fail(model->ledger, "query and key rows in another order", size, err);
     model->copied_size = size;
     uint8_t *at = model->copied;
     for (uint32_t layer = 0; layer < h->n_layers; layer++) {

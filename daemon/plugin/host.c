@@ -10,6 +10,7 @@
 #include "kernels/matrix.h"
 #include "model/blocks.h"
 
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
@@ -34,7 +35,9 @@ struct bora_plugin_host {
     const bora_cpu *cpu;
     bora_ledger *ledger;
     uint32_t account;
-    host_option *options; /* [n_options], in the arena */
+    atomic_bool has_refusal; /* atomic: whoever sets it first fills in refusal; any thread may allocate */
+    bora_error refusal;      /* why the ledger said no; read when the call that allocated has returned */
+    host_option *options;    /* [n_options], in the arena */
     size_t n_options;
     bora_arena arena;
 };
@@ -47,8 +50,13 @@ static void host_log(const bora_host *host, int32_t level, const char *message)
 
 static void *host_alloc(const bora_host *host, size_t size)
 {
-    const bora_plugin_host *self = host->self;
-    return bora_counted_alloc(self->ledger, self->account, size); /* aligned to 64, as the SDK has it */
+    bora_plugin_host *self = host->self;
+    void *memory = bora_counted_alloc(self->ledger, self->account, size); /* aligned to 64, as the SDK has it */
+    bora_error why;
+    if (!memory && bora_counted_fail(self->ledger, bora_ledger_name(self->account), size, &why) == BORA_E_LIMIT &&
+        !atomic_exchange(&self->has_refusal, true))
+        self->refusal = why;
+    return memory;
 }
 
 static void host_free(const bora_host *host, void *memory)
@@ -275,6 +283,8 @@ bora_status bora_plugin_created(const bora_plugin_library *library, const bora_p
                                 bora_error *err)
 {
     const char *path = bora_plugin_path(library), *name = bora_plugin_name(library);
+    if (st == BORA_E_NOMEM && atomic_load(&host->has_refusal)) /* the plugin only saw that there was none */
+        return bora_fail(err, BORA_E_LIMIT, "plugin '%s': %.300s", *path ? path : name, host->refusal.message);
     if (st != BORA_OK && err) {
         bora_error why = *err;
         return bora_fail(err, st, "plugin '%s': %.400s", *path ? path : name, why.message);

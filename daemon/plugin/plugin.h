@@ -90,8 +90,9 @@ void bora_plugin_host_free(bora_plugin_host *host);
 const bora_host *bora_plugin_host_table(const bora_plugin_host *host);
 /* The first configured key that the plugin has never asked for, or NULL. Valid until bora_plugin_host_free. */
 const char *bora_plugin_host_unknown_option(const bora_plugin_host *host);
-/* After an instance's create, which gave st and err: the same with the plugin's path (or name) before the message; if
- * all went well, INVAL for a configured key that the plugin has never asked for. */
+/* After an instance's create, which gave st and err: the same with the plugin's path (or name) before the message,
+ * where NOMEM because the ledger said no becomes LIMIT and says so; if all went well, INVAL for a configured key that
+ * the plugin has never asked for. */
 bora_status bora_plugin_created(const bora_plugin_library *library, const bora_plugin_host *host, bora_status st,
                                 bora_error *err);
 

@@ -254,6 +254,15 @@ static void test_counted(void **state)
     assert_null(bora_counted_alloc(ledger, BORA_LEDGER_KV, SIZE_MAX));
     assert_null(bora_counted_alloc(ledger, BORA_LEDGER_KV, SIZE_MAX - 64));
     assert_null(bora_counted_calloc(ledger, BORA_LEDGER_KV, SIZE_MAX / 2, 3));
+    /* A piece that would fit without its head is refused, and the message says the same. */
+    bora_error err = {""};
+    assert_null(bora_counted_alloc(ledger, BORA_LEDGER_KV, MIB - 32));
+    assert_int_equal(bora_counted_fail(ledger, "a piece", MIB - 32, &err), BORA_E_LIMIT);
+    assert_string_equal(err.message,
+                        "memory limit: 1.0 MiB more for a piece would pass the limit of 1.0 MiB (0 bytes in "
+                        "use)");
+    assert_int_equal(bora_counted_fail(ledger, "a piece", MIB - 64, &err), BORA_E_NOMEM);
+    assert_int_equal(bora_counted_fail(ledger, "a piece", SIZE_MAX, &err), BORA_E_LIMIT);
     (void)bora_memory_fail_at(1);
     void *first = bora_counted_alloc(ledger, BORA_LEDGER_KV, 10);
     void *second = bora_counted_calloc(ledger, BORA_LEDGER_KV, 10, 10);
