@@ -358,7 +358,6 @@ static bora_status start(borad *self, bora_error *err)
         .n_live_max = config->n_live_max,
         .n_open_max = config->n_open_max,
         .n_owner_max = config->n_owner_max,
-        .ledger = bora_pipeline_options_of(self->pipeline)->ledger,
         .context = bora_pipeline_options_of(self->pipeline)->max_positions,
     };
     if (st == BORA_OK)

@@ -239,7 +239,7 @@ static void on_token(bora_open *open, const bora_event *event)
 static void fetch_run(bora_store_job *job, bora_db *db)
 {
     bora_open *open = ((bora_open_job *)job)->open;
-    if (!bora_ledger_take(open->sessions->options.ledger, BORA_LEDGER_STORE, open->store_size)) {
+    if (!bora_ledger_take(open->sessions->ledger, BORA_LEDGER_STORE, open->store_size)) {
         open->store_size = 0;
         job->status = bora_fail(&job->error, BORA_E_NOMEM, "no room for its pages");
         return;
@@ -273,7 +273,7 @@ static void fetch_done(bora_store_job *job, void *context)
         return;
     }
     bora_pages_free(pages, n);
-    bora_ledger_give(sessions->options.ledger, BORA_LEDGER_STORE, open->store_size);
+    bora_ledger_give(sessions->ledger, BORA_LEDGER_STORE, open->store_size);
     open->store_size = 0;
     open->early = NULL;
     on_done(open, early);

@@ -171,8 +171,8 @@ void bora_open_free(bora_open *open)
     bora_event_free(open->early);
     bora_scheduler_reply_free(open->reply);
     if (open->store_size)
-        bora_ledger_give(open->sessions->options.ledger, BORA_LEDGER_STORE, open->store_size);
-    bora_ledger_give(open->sessions->options.ledger, BORA_LEDGER_REQUESTS, open->requested_size);
+        bora_ledger_give(open->sessions->ledger, BORA_LEDGER_STORE, open->store_size);
+    bora_ledger_give(open->sessions->ledger, BORA_LEDGER_REQUESTS, open->requested_size);
     bora_tokens_release(&open->added);
     bora_verbs_free(open->held);
     bora_free(open->owner);
@@ -189,7 +189,7 @@ static bora_status count_request(bora_open *open, const bora_generate_request *r
     size += 2 * ((request->text ? strlen(request->text) : 0) + (request->prompt ? strlen(request->prompt) : 0));
     size += request->system ? strlen(request->system) : 0;
     size += (open->generation->n_tokens * 2 + request->max_tokens) * sizeof(int32_t);
-    if (!bora_ledger_take(open->sessions->options.ledger, BORA_LEDGER_REQUESTS, size))
+    if (!bora_ledger_take(open->sessions->ledger, BORA_LEDGER_REQUESTS, size))
         return bora_fail(err, BORA_E_BUSY, "no memory for another request (memory.limit)");
     open->requested_size = size;
     return BORA_OK;

@@ -37,9 +37,9 @@ static fixture *fixture_open(const engine_options *options)
 static int teardown(void **state)
 {
     fixture *f = *state;
-    engine_close(&f->engine);
     for (size_t i = 0; i < f->n_records; i++)
-        bora_event_free(f->records[i].done);
+        bora_event_free(f->records[i].done); /* their pages are in the ledger's books */
+    engine_close(&f->engine);
     free(f);
     return 0;
 }
