@@ -268,31 +268,31 @@ static void body_of_a_restored_one(fixture *f)
 {
     float *should = fixture_feed_alone(f, 0, 300, 40);
     bora_sequence *source = fixture_sequence(f);
-    bora_free(fixture_feed(f, source, 0, 270, 40));
+    bora_free(fixture_feed(f, source, 0, 280, 40));
     bora_page *pages = NULL;
     size_t n_pages = 0;
     uint64_t keep_from[BORA_CLASSES_MAX], window = 0;
     assert_int_equal(bora_sequence_export(source, 0, &pages, &n_pages, keep_from, NULL), BORA_OK);
     bora_sequence_close(source);
-    for (size_t i = 0; i < n_pages; i++) /* of windows only what position 270 needs: 192 .. 269 */
+    for (size_t i = 0; i < n_pages; i++) /* of windows only what position 280 needs: 256 .. 279 */
         if (bora_pipeline_class_window(f->pipeline, pages[i].class_id)) {
             window = bora_pipeline_class_window(f->pipeline, pages[i].class_id);
-            if (pages[i].index < 3)
+            if (pages[i].index < 4)
                 pages[i].index += 1000;
         }
     source = fixture_sequence(f);
     bora_error err = {""};
-    if (bora_sequence_import(source, 270, pages, n_pages, &err) != BORA_OK)
+    if (bora_sequence_import(source, 280, pages, n_pages, &err) != BORA_OK)
         fail_msg("%s", err.message);
     bora_pages_free(pages, n_pages);
-    const uint64_t least = window ? 192 + window - 1 : 1;
-    bora_sequence *fork = fork_at(source, 268);
+    const uint64_t least = window ? 256 + window - 1 : 1;
+    bora_sequence *fork = fork_at(source, 278);
     bora_sequence_close(source);
     if (window) {
         fork_is(fork, least - 1, BORA_E_LIMIT);
         assert_int_equal(bora_sequence_truncate(fork, least - 1, NULL), BORA_E_LIMIT);
     }
-    goes_on(f, fork, 0, 280, should); /* nothing was forgotten by the layers without a window */
+    goes_on(f, fork, 0, 290, should); /* nothing was forgotten by the layers without a window */
     assert_int_equal(bora_sequence_truncate(fork, least, NULL), BORA_OK);
     goes_on(f, fork, 0, 300, should);
     bora_sequence_close(fork);

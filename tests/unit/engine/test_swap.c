@@ -5,6 +5,7 @@
 #include "base/guard.h"
 #include "support/temp_folder.h"
 
+#include <dirent.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -678,6 +679,17 @@ static void swap_all(fixture *f, bool back)
         swap(f, BORA_PLUGIN_LINK, "thread");
 }
 
+static uint32_t n_threads(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    uint32_t n = 0;
+    for (const struct dirent *entry; (entry = readdir(tasks));)
+        n += entry->d_name[0] != '.';
+    (void)closedir(tasks);
+    return n;
+}
+
 static void test_a_hundred_times(void **state)
 {
     (void)state;
@@ -688,6 +700,7 @@ static void test_a_hundred_times(void **state)
         texts_make(&f, &t);
         company c;
         company_make(&f, &c, &t);
+        const uint32_t n_before = n_threads();
         asker asking = {.f = &f};
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, ask, &asking), 0);
@@ -707,6 +720,7 @@ static void test_a_hundred_times(void **state)
         assert_int_equal(pthread_join(thread, NULL), 0);
         assert_false(asking.wrong);
         assert_in_range(leaked, 0, 1024);
+        assert_int_equal(n_threads(), n_before);
         company_goes_on(&f, &c, 8);
         company_close(&c);
         texts_release(&t);
