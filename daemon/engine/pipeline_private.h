@@ -88,8 +88,7 @@ uint64_t bora_sequence_needed_from(const bora_pipeline *pipeline, uint32_t class
 bora_status bora_sequence_copy_pages(const bora_sequence *sequence, uint32_t stage_index, uint64_t end,
                                      const bora_cache_ops *ops, bora_cache *cache, bora_cache_seq *seq,
                                      bora_error *err);
-/* What is to be kept in mind of a sequence whose caches were filled by copy_pages. */
-void bora_sequence_copied(const bora_sequence *from, uint64_t end, bora_sequence *to);
+
 /* Stage threads: started and joined with the pipeline. library and options are those of the link. */
 bora_status bora_stages_new(bora_pipeline *pipeline, const bora_plugin_library *library,
                             const bora_plugin_options *options, bora_stages **ret_stages, bora_error *err);

@@ -137,43 +137,22 @@ bora_status bora_sequence_truncate(bora_sequence *sequence, uint64_t end, bora_e
     return BORA_OK;
 }
 
-/* By the cache's own means: copies of everything, cut. */
-static bora_status fork_caches(const bora_sequence *sequence, uint64_t end, bora_sequence *fork, bora_error *err)
+/* One stage's part of a fork: by the cache's own means, a copy of everything that is then cut, or page by page. */
+static bora_status fork_stage(const bora_sequence *sequence, uint32_t stage_index, uint64_t end,
+                              bora_cache_seq **ret_seq, bora_error *err)
 {
-    for (uint32_t s = 0; s < sequence->pipeline->options.n_stages; s++) {
-        bora_stage *stage = sequence->pipeline->stages[s];
-        bora_cache *cache = bora_stage_cache(stage);
-        if (!cache)
-            continue;
-        const bora_cache_ops *ops = bora_stage_cache_ops(stage);
-        bora_status st = ops->seq_fork(cache, sequence->seqs[s], &fork->seqs[s], err);
-        if (st == BORA_OK)
-            st = ops->truncate(cache, fork->seqs[s], end, err);
-        if (st != BORA_OK)
-            return st;
+    const bora_stage *stage = sequence->pipeline->stages[stage_index];
+    const bora_cache_ops *ops = bora_stage_cache_ops(stage);
+    bora_cache *cache = bora_stage_cache(stage);
+    if (!cache)
+        return BORA_OK; /* no layers */
+    bora_status st;
+    if (ops->seq_fork) {
+        st = ops->seq_fork(cache, sequence->seqs[stage_index], ret_seq, err);
+        return st == BORA_OK ? ops->truncate(cache, *ret_seq, end, err) : st;
     }
-    fork->n_cached = end;
-    fork->furthest = sequence->furthest;
-    memcpy(fork->oldest, sequence->oldest, sizeof fork->oldest);
-    return BORA_OK;
-}
-
-static bora_status fork_pages(const bora_sequence *sequence, uint64_t end, bora_sequence *fork, bora_error *err)
-{
-    for (uint32_t s = 0; s < sequence->pipeline->options.n_stages; s++) {
-        bora_stage *stage = sequence->pipeline->stages[s];
-        bora_cache *cache = bora_stage_cache(stage);
-        if (!cache)
-            continue;
-        const bora_cache_ops *ops = bora_stage_cache_ops(stage);
-        bora_status st = ops->seq_open(cache, &fork->seqs[s], err);
-        if (st == BORA_OK)
-            st = bora_sequence_copy_pages(sequence, s, end, ops, cache, fork->seqs[s], err);
-        if (st != BORA_OK)
-            return st;
-    }
-    bora_sequence_copied(sequence, end, fork);
-    return BORA_OK;
+    st = ops->seq_open(cache, ret_seq, err);
+    return st == BORA_OK ? bora_sequence_copy_pages(sequence, stage_index, end, ops, cache, *ret_seq, err) : st;
 }
 
 bora_status bora_sequence_fork(const bora_sequence *sequence, uint64_t n_positions, bora_sequence **ret_sequence,
@@ -191,12 +170,13 @@ bora_status bora_sequence_fork(const bora_sequence *sequence, uint64_t n_positio
     BORA_CLEANUP(sequence_closep) bora_sequence *fork = sequence_new(pipeline);
     if (!fork)
         return bora_fail(err, BORA_E_NOMEM, "sequence");
-    if (bora_plugin_cache_ops(pipeline->libraries[BORA_PLUGIN_CACHE])->seq_fork)
-        st = fork_caches(sequence, n_positions, fork, err);
-    else
-        st = fork_pages(sequence, n_positions, fork, err);
+    for (uint32_t s = 0; st == BORA_OK && s < pipeline->options.n_stages; s++)
+        st = fork_stage(sequence, s, n_positions, &fork->seqs[s], err);
     if (st != BORA_OK)
         return st;
+    fork->n_cached = n_positions;
+    fork->furthest = sequence->furthest;
+    memcpy(fork->oldest, sequence->oldest, sizeof fork->oldest);
     *ret_sequence = bora_steal(&fork);
     return BORA_OK;
 }

@@ -218,10 +218,3 @@ bora_status bora_sequence_copy_pages(const bora_sequence *sequence, uint32_t sta
     }
     return st;
 }
-
-void bora_sequence_copied(const bora_sequence *from, uint64_t end, bora_sequence *to)
-{
-    for (uint32_t c = 0; c < from->pipeline->n_classes; c++)
-        to->oldest[c] = end ? bora_sequence_held_from(from, c) : 0;
-    to->n_cached = to->furthest = end; /* after the others: to may be from */
-}

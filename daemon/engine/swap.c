@@ -114,14 +114,13 @@ static void exchange(swap *self)
 {
     bora_pipeline *pipeline = self->pipeline;
     size_t i = 0;
-    for (bora_sequence *sequence = self->seqs ? pipeline->sequences : NULL; sequence; sequence = sequence->next, i++) {
+    /* What a sequence knows of itself stays true: the new cache holds the same, as far as whole pages go. */
+    for (bora_sequence *sequence = self->seqs ? pipeline->sequences : NULL; sequence; sequence = sequence->next, i++)
         for (uint32_t s = 0; s < pipeline->options.n_stages; s++) {
             bora_cache_seq *old = sequence->seqs[s];
             sequence->seqs[s] = seqs_of(self, i)[s];
             seqs_of(self, i)[s] = old;
         }
-        bora_sequence_copied(sequence, sequence->n_cached, sequence);
-    }
     for (uint32_t s = 0; self->instances && s < pipeline->options.n_stages; s++)
         bora_stage_exchange(pipeline->stages[s], self->instances[s]);
     if (self->threads) {

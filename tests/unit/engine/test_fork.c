@@ -263,6 +263,48 @@ static void test_stored_and_restored(void **state)
     for_each(body_stored_and_restored);
 }
 
+/* Restored from the newest pages alone: a fork knows what is missing as well as its source does. */
+static void body_of_a_restored_one(fixture *f)
+{
+    float *should = fixture_feed_alone(f, 0, 300, 40);
+    bora_sequence *source = fixture_sequence(f);
+    bora_free(fixture_feed(f, source, 0, 280, 40));
+    bora_page *pages = NULL;
+    size_t n_pages = 0;
+    uint64_t keep_from[BORA_CLASSES_MAX], window = 0;
+    assert_int_equal(bora_sequence_export(source, 0, &pages, &n_pages, keep_from, NULL), BORA_OK);
+    bora_sequence_close(source);
+    for (size_t i = 0; i < n_pages; i++) /* of windows only what position 280 needs: 256 .. 279 */
+        if (bora_pipeline_class_window(f->pipeline, pages[i].class_id)) {
+            window = bora_pipeline_class_window(f->pipeline, pages[i].class_id);
+            if (pages[i].index < 4)
+                pages[i].index += 1000;
+        }
+    source = fixture_sequence(f);
+    bora_error err = {""};
+    if (bora_sequence_import(source, 280, pages, n_pages, &err) != BORA_OK)
+        fail_msg("%s", err.message);
+    bora_pages_free(pages, n_pages);
+    const uint64_t least = window ? 256 + window - 1 : 1;
+    bora_sequence *fork = fork_at(source, 278);
+    bora_sequence_close(source);
+    if (window) {
+        fork_is(fork, least - 1, BORA_E_LIMIT);
+        assert_int_equal(bora_sequence_truncate(fork, least - 1, NULL), BORA_E_LIMIT);
+    }
+    goes_on(f, fork, 0, 290, should); /* nothing was forgotten by the layers without a window */
+    assert_int_equal(bora_sequence_truncate(fork, least, NULL), BORA_OK);
+    goes_on(f, fork, 0, 300, should);
+    bora_sequence_close(fork);
+    bora_free(should);
+}
+
+static void test_of_a_restored_one(void **state)
+{
+    (void)state;
+    for_each(body_of_a_restored_one);
+}
+
 /* ---- no memory ---------------------------------------------------------------------------------------------- */
 
 static void body_no_memory(fixture *f)
@@ -297,9 +339,13 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forks_anywhere),          cmocka_unit_test(test_past_the_window),
-        cmocka_unit_test(test_takes_back_all_there_is), cmocka_unit_test(test_after_a_cancelled_batch),
-        cmocka_unit_test(test_stored_and_restored),     cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_forks_anywhere),
+        cmocka_unit_test(test_past_the_window),
+        cmocka_unit_test(test_takes_back_all_there_is),
+        cmocka_unit_test(test_after_a_cancelled_batch),
+        cmocka_unit_test(test_stored_and_restored),
+        cmocka_unit_test(test_of_a_restored_one),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

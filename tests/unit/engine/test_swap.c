@@ -5,6 +5,7 @@
 #include "base/guard.h"
 #include "support/temp_folder.h"
 
+#include <dirent.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -54,9 +55,26 @@ static void assert_in_use(fixture *f, uint32_t kind, const char *name)
 
 enum { EMPTY, SHORT, PAGE, LONG, CUT, EMPTIED, CANCELLED, RESTORED, FORK, N_SEQUENCES };
 
+/* The logits of text i alone, which do not depend on stages. */
+typedef struct texts {
+    float *should[N_SEQUENCES]; /* [END, vocab_size] */
+} texts;
+
+static void texts_make(fixture *f, texts *t)
+{
+    for (uint32_t i = 0; i < N_SEQUENCES; i++)
+        t->should[i] = fixture_feed_alone(f, i, END, 40);
+}
+
+static void texts_release(texts *t)
+{
+    for (uint32_t i = 0; i < N_SEQUENCES; i++)
+        bora_free(t->should[i]);
+}
+
 typedef struct company {
     bora_sequence *sequences[N_SEQUENCES];
-    float *should[N_SEQUENCES]; /* [END, vocab_size] of text i alone; NULL where not wanted */
+    const texts *texts;
 } company;
 
 static void cancelled_batch(fixture *f, bora_sequence *sequence)
@@ -86,14 +104,12 @@ static bora_sequence *restored(fixture *f, bora_sequence *from)
 }
 
 /* Sequence i stands in text i. */
-static void company_make(fixture *f, company *c, bool with_logits)
+static void company_make(fixture *f, company *c, const texts *t)
 {
     static const uint64_t ends[N_SEQUENCES] = {[SHORT] = 5,    [PAGE] = 64,       [LONG] = 300,     [CUT] = 299,
                                                [EMPTIED] = 40, [CANCELLED] = 250, [RESTORED] = 270, [FORK] = 280};
-    memset(c, 0, sizeof *c);
+    c->texts = t;
     for (uint32_t i = 0; i < N_SEQUENCES; i++) {
-        if (with_logits)
-            c->should[i] = fixture_feed_alone(f, i, END, 40);
         c->sequences[i] = fixture_sequence(f);
         if (ends[i])
             bora_free(fixture_feed(f, c->sequences[i], i, ends[i], 40));
@@ -110,10 +126,8 @@ static void company_make(fixture *f, company *c, bool with_logits)
 
 static void company_close(company *c)
 {
-    for (uint32_t i = 0; i < N_SEQUENCES; i++) {
+    for (uint32_t i = 0; i < N_SEQUENCES; i++)
         bora_sequence_close(c->sequences[i]);
-        bora_free(c->should[i]);
-    }
 }
 
 /* All sequences n rows on, in one batch. */
@@ -134,8 +148,26 @@ static void company_goes_on(fixture *f, company *c, uint32_t n)
         fail_msg("%s", err.message);
     for (uint32_t i = 0; i < N_SEQUENCES; i++)
         assert_same_logits(f, logits + (size_t)i * n * f->vocab_size,
-                           c->should[i] + (bora_sequence_n_cached(c->sequences[i]) - n) * f->vocab_size, n);
+                           c->texts->should[i] + (bora_sequence_n_cached(c->sequences[i]) - n) * f->vocab_size, n);
     bora_free(logits);
+}
+
+typedef void (*body_fn)(fixture *f, const texts *t);
+
+static void for_each(body_fn body)
+{
+    for (size_t m = 0; m < BORA_ARRAY_SIZE(models); m++) {
+        texts t = {.should = {NULL}};
+        for (uint32_t n_stages = 1; n_stages <= 3; n_stages += 2) {
+            fixture f;
+            start(&f, models[m], n_stages);
+            if (n_stages == 1)
+                texts_make(&f, &t);
+            body(&f, &t);
+            fixture_close(&f);
+        }
+        texts_release(&t);
+    }
 }
 
 /* What the caches hold, as pages. */
@@ -196,14 +228,14 @@ static void least_prefixes(const company *c, uint64_t ret_least[N_SEQUENCES])
 
 /* ---- caches ------------------------------------------------------------------------------------------------- */
 
-static void body_cache(fixture *f)
+static void body_cache(fixture *f, const texts *t)
 {
     static const char *const names[][2] = {{ODD "bare.so", "bare"},
                                            {"ring", "ring"},
                                            {ODD "sized.so", "sized"},
                                            {"ring", "ring"}};
     company c;
-    company_make(f, &c, true);
+    company_make(f, &c, t);
     for (size_t n = 0; n < BORA_ARRAY_SIZE(names); n++) {
         snapshot before, after;
         uint64_t least_before[N_SEQUENCES], least_after[N_SEQUENCES];
@@ -241,13 +273,7 @@ static void body_cache(fixture *f)
 static void test_cache(void **state)
 {
     (void)state;
-    for (size_t m = 0; m < BORA_ARRAY_SIZE(models); m++)
-        for (uint32_t n_stages = 1; n_stages <= 3; n_stages += 2) {
-            fixture f;
-            start(&f, models[m], n_stages);
-            body_cache(&f);
-            fixture_close(&f);
-        }
+    for_each(body_cache);
 }
 
 /* The elements are carried over as they are, whatever their type. */
@@ -261,7 +287,10 @@ static void test_cache_of_every_type(void **state)
         f.options.slack = SLACK;
         f.options.kv_dtype = dtypes[d];
         fixture_start(&f);
-        body_cache(&f);
+        texts t;
+        texts_make(&f, &t);
+        body_cache(&f, &t);
+        texts_release(&t);
         fixture_close(&f);
     }
 }
@@ -282,7 +311,7 @@ static void swapped_as_opened(fixture *f, uint32_t kind, const char *name)
 {
     const char *const old = f->options.plugins[kind];
     company c;
-    company_make(f, &c, false);
+    company_make(f, &c, NULL);
     float *before = fixture_feed_alone(f, 3, 60, 20);
     swap(f, kind, name);
     assert_in_use(f, kind, name);
@@ -311,10 +340,10 @@ static void swapped_as_opened(fixture *f, uint32_t kind, const char *name)
 }
 
 /* There and back between two rows: nothing has changed. */
-static void there_and_back(fixture *f, uint32_t kind, const char *name)
+static void there_and_back(fixture *f, uint32_t kind, const char *name, const texts *t)
 {
     company c;
-    company_make(f, &c, true);
+    company_make(f, &c, t);
     company_goes_on(f, &c, 3);
     swap(f, kind, name);
     swap(f, kind, f->options.plugins[kind]);
@@ -322,31 +351,29 @@ static void there_and_back(fixture *f, uint32_t kind, const char *name)
     company_close(&c);
 }
 
+static void body_attention(fixture *f, const texts *t)
+{
+    swapped_as_opened(f, BORA_PLUGIN_ATTENTION, "flash");
+    there_and_back(f, BORA_PLUGIN_ATTENTION, "flash", t);
+}
+
 static void test_attention(void **state)
 {
     (void)state;
-    for (size_t m = 0; m < BORA_ARRAY_SIZE(models); m++)
-        for (uint32_t n_stages = 1; n_stages <= 3; n_stages += 2) {
-            fixture f;
-            start(&f, models[m], n_stages);
-            swapped_as_opened(&f, BORA_PLUGIN_ATTENTION, "flash");
-            there_and_back(&f, BORA_PLUGIN_ATTENTION, "flash");
-            fixture_close(&f);
-        }
+    for_each(body_attention);
+}
+
+static void body_expert(fixture *f, const texts *t)
+{
+    swapped_as_opened(f, BORA_PLUGIN_EXPERT, "quant");
+    swapped_as_opened(f, BORA_PLUGIN_EXPERT, "blas");
+    there_and_back(f, BORA_PLUGIN_EXPERT, "quant", t);
 }
 
 static void test_expert(void **state)
 {
     (void)state;
-    for (size_t m = 0; m < BORA_ARRAY_SIZE(models); m++)
-        for (uint32_t n_stages = 1; n_stages <= 3; n_stages += 2) {
-            fixture f;
-            start(&f, models[m], n_stages);
-            swapped_as_opened(&f, BORA_PLUGIN_EXPERT, "quant");
-            swapped_as_opened(&f, BORA_PLUGIN_EXPERT, "blas");
-            there_and_back(&f, BORA_PLUGIN_EXPERT, "quant");
-            fixture_close(&f);
-        }
+    for_each(body_expert);
 }
 
 /* Quantised weights, which are copied into a form of their own and let go of in the file. */
@@ -492,13 +519,16 @@ static void test_link(void **state)
     (void)state;
     fixture f;
     start(&f, models[0], 3);
+    texts t;
+    texts_make(&f, &t);
     company c;
-    company_make(&f, &c, true);
+    company_make(&f, &c, &t);
     for (uint32_t i = 0; i < 4; i++) {
         swap(&f, BORA_PLUGIN_LINK, i % 2 ? "thread" : FIXTURE_PLUGINS "/link-thread.so");
         company_goes_on(&f, &c, 3);
     }
     company_close(&c);
+    texts_release(&t);
     fixture_close(&f);
 
     start(&f, models[0], 1);
@@ -543,8 +573,10 @@ static void test_refused(void **state)
     for (uint32_t n_stages = 1; n_stages <= 2; n_stages++) { /* with two the second layer is in the first stage */
         fixture f;
         start(&f, models[1], n_stages);
+        texts t;
+        texts_make(&f, &t);
         company c;
-        company_make(&f, &c, true);
+        company_make(&f, &c, &t);
         snapshot before, after;
         for (size_t i = 0; i < BORA_ARRAY_SIZE(cases); i++) {
             if (cases[i].kind == BORA_PLUGIN_LINK && n_stages == 1)
@@ -565,6 +597,7 @@ static void test_refused(void **state)
             company_goes_on(&f, &c, 1);
         }
         company_close(&c);
+        texts_release(&t);
         fixture_close(&f);
     }
 }
@@ -582,8 +615,10 @@ static void test_no_memory(void **state)
     for (uint32_t n_stages = 1; n_stages <= 3; n_stages += 2) {
         fixture f;
         start(&f, models[0], n_stages);
+        texts t;
+        texts_make(&f, &t);
         company c;
-        company_make(&f, &c, true);
+        company_make(&f, &c, &t);
         for (size_t i = 0; i < BORA_ARRAY_SIZE(swaps); i++) {
             if (swaps[i].kind == BORA_PLUGIN_LINK && n_stages == 1)
                 continue;
@@ -603,6 +638,7 @@ static void test_no_memory(void **state)
             company_goes_on(&f, &c, 2);
         }
         company_close(&c);
+        texts_release(&t);
         fixture_close(&f);
     }
 }
@@ -643,14 +679,28 @@ static void swap_all(fixture *f, bool back)
         swap(f, BORA_PLUGIN_LINK, "thread");
 }
 
+static uint32_t n_threads(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    uint32_t n = 0;
+    for (const struct dirent *entry; (entry = readdir(tasks));)
+        n += entry->d_name[0] != '.';
+    (void)closedir(tasks);
+    return n;
+}
+
 static void test_a_hundred_times(void **state)
 {
     (void)state;
     for (uint32_t n_stages = 1; n_stages <= 3; n_stages += 2) {
         fixture f;
         start(&f, models[0], n_stages);
+        texts t;
+        texts_make(&f, &t);
         company c;
-        company_make(&f, &c, true);
+        company_make(&f, &c, &t);
+        const uint32_t n_before = n_threads();
         asker asking = {.f = &f};
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, ask, &asking), 0);
@@ -670,8 +720,10 @@ static void test_a_hundred_times(void **state)
         assert_int_equal(pthread_join(thread, NULL), 0);
         assert_false(asking.wrong);
         assert_in_range(leaked, 0, 1024);
+        assert_int_equal(n_threads(), n_before);
         company_goes_on(&f, &c, 8);
         company_close(&c);
+        texts_release(&t);
         fixture_close(&f);
     }
 }
