@@ -161,9 +161,19 @@ static inline bora_attention *create(void **state, suite_host *host, const probl
     };
     bora_attention *attention = NULL;
     bora_error err = {""};
-    if (bora_plugin_attention_ops(*state)->create(&host->table, &shape, &attention, &err) != BORA_OK)
-        fail_msg("create: %s", err.message);
+    suite_created(bora_plugin_attention_ops(*state)->create(&host->table, &shape, &attention, &err), &err);
     return attention;
+}
+
+/* Also after a create that failed. */
+static inline void end(void **state, bora_attention *attention)
+{
+    const bora_attention_ops *ops = bora_plugin_attention_ops(*state);
+    if (attention && ops->close)
+        ops->close(attention);
+    if (attention && ops->stop)
+        ops->stop(attention);
+    ops->destroy(attention);
 }
 
 /* Rows first .. first+n-1 in a call of their own. out [n, n_heads, head_dim]. */
@@ -221,11 +231,7 @@ static inline float *run(void **state, const problem *pb, const cut *how, uint32
     for (uint32_t first = 0; first < pb->n; first += how->chunk)
         run_rows(ops, attention, pb, how, first, pb->n - first < how->chunk ? pb->n - first : how->chunk,
                  out + first * row_size);
-    if (ops->close)
-        ops->close(attention);
-    if (ops->stop)
-        ops->stop(attention);
-    ops->destroy(attention);
+    end(state, attention);
     suite_host_release(&host);
     return out;
 }

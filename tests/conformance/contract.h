@@ -47,10 +47,7 @@ static contract_instance *contract_create(const bora_plugin_library *library, co
     contract_instance *instance = NULL;
     bora_error err = {""};
     bora_status status = CONTRACT_OPS(library)->create(host, &shape, &instance, &err);
-    if (status == BORA_E_UNAVAILABLE)
-        BORA_SKIP(err.message);
-    if (status != BORA_OK)
-        fail_msg("create: %s", err.message);
+    suite_created(status, &err);
     assert_non_null(instance);
     status = contract_ready(library, instance, variant, &err);
     if (status != BORA_OK)
@@ -527,7 +524,7 @@ static void stages_at_once(void **state)
         contract_end(*state, stages[i].instance);
         suite_host_release(&stages[i].host);
         if (!stages[i].good)
-            fail_msg("instances in two threads disturb each other");
+            fail_msg("in another thread than it was created in, beside another instance, the result is another");
     }
     assert_int_equal(pthread_barrier_destroy(&start), 0);
 }

@@ -73,6 +73,15 @@ static inline void *suite_golden(const char *name, size_t n)
             fail_msg(__VA_ARGS__);                                                                                     \
     } while (0)
 
+/* After create. A plugin that cannot work here says so, and the test is skipped by name. */
+static inline void suite_created(bora_status status, const bora_error *err)
+{
+    if (status == BORA_E_UNAVAILABLE)
+        BORA_SKIP(err->message);
+    if (status != BORA_OK)
+        fail_msg("create: %s", err->message);
+}
+
 /* Error power over power; infinite when something is not a number that should be. */
 static inline double suite_nmse(const float *is, const float *should, size_t n)
 {

@@ -216,7 +216,7 @@ static void company(void **state)
         bora_free(seqs[i].out);
         problem_release(&problems[i]);
     }
-    ops->destroy(attention);
+    end(state, attention);
     suite_host_release(&host);
 }
 
@@ -320,7 +320,7 @@ static void refused_memory(void **state)
             assert_null(attention);
         }
         assert_true(status == BORA_OK || (status == BORA_E_NOMEM && err.message[0]));
-        ops->destroy(attention);
+        end(state, attention);
         assert_int_equal(atomic_load(&host.n_blocks), 0);
     }
     suite_host_release(&host);
@@ -345,7 +345,7 @@ static void teardown(void **state)
     if (ops->stop)
         ops->stop(attention);
     ops->destroy(attention);
-    ops->destroy(other);
+    end(state, other);
     ops->destroy(NULL);
     suite_host_release(&host);
 }

@@ -128,10 +128,7 @@ static void history_init(history *hs, const bora_plugin_library *library, const 
     bora_status status = hs->ops->create(&hs->host.table, &copy, &hs->cache, &err);
     for (uint32_t i = 0; i < N_LAYERS; i++)
         short_lived[i] = 1;
-    if (status == BORA_E_UNAVAILABLE)
-        BORA_SKIP(err.message);
-    if (status != BORA_OK)
-        fail_msg("create: %s", err.message);
+    suite_created(status, &err);
     assert_int_equal(hs->ops->seq_open(hs->cache, &hs->seq, NULL), BORA_OK);
 }
 

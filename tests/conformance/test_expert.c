@@ -188,7 +188,7 @@ static void layers(void **state)
         suite_assert_near(y, alone, BORA_ARRAY_SIZE(y), 2e-5f, 2e-5f);
         bora_free(alone);
     }
-    bora_plugin_expert_ops(*state)->destroy(expert);
+    end(state, expert);
     suite_host_release(&host);
     batch_release(&bt);
     for (size_t i = 0; i < 3; i++)
@@ -232,7 +232,7 @@ static void wrong_calls(void **state)
         SUITE_DEMAND(ops->forward(expert, 0, 1, x, y, &routing, &err) == BORA_E_INVAL,
                      "forward took the experts %d and %d, of 4", wrong[i][0], wrong[i][1]);
     }
-    ops->destroy(expert);
+    end(state, expert);
 
     bora_expert_shape shape = {.struct_size = 4,
                                .n_layers = 1,
@@ -286,7 +286,7 @@ static void refused_memory(void **state)
             suite_assert_near(y, should, BORA_ARRAY_SIZE(y), 2e-5f, 2e-5f);
         else
             assert_true(status == BORA_E_NOMEM && err.message[0]);
-        ops->destroy(expert);
+        end(state, expert);
         assert_int_equal(atomic_load(&host.n_blocks), 0);
     }
     suite_host_release(&host);
@@ -318,7 +318,7 @@ static void tile_rows(void **state)
         bora_expert *expert = create(state, &host, &ly, 1);
         forward(state, expert, 0, &ly, &bt, 0, 11, y);
         suite_assert_near(y, should, BORA_ARRAY_SIZE(y), 2e-5f, 2e-5f);
-        ops->destroy(expert);
+        end(state, expert);
     }
     bora_expert_shape shape = {.struct_size = sizeof shape,
                                .n_layers = 1,
@@ -422,7 +422,7 @@ static void expert_named_twice(void **state)
     bora_expert *expert = create(state, &host, &ly, 1);
     forward(state, expert, 0, &ly, &bt, 0, 1, y);
     suite_assert_near(y, should, 32, 2e-5f, 2e-5f);
-    bora_plugin_expert_ops(*state)->destroy(expert);
+    end(state, expert);
     suite_host_release(&host);
     batch_release(&bt);
     layer_release(&ly);
@@ -442,7 +442,7 @@ static void teardown(void **state)
     if (ops->stop)
         ops->stop(expert);
     ops->destroy(expert);
-    ops->destroy(other);
+    end(state, other);
     ops->destroy(NULL);
     suite_host_release(&host);
     layer_release(&ly);

@@ -29,8 +29,7 @@ static void fixture_init(fixture *fx, void **state)
     fx->ops = bora_plugin_link_ops(*state);
     fx->link = NULL;
     bora_error err = {""};
-    if (fx->ops->create(&fx->host.table, &good_shape, &fx->link, &err) != BORA_OK)
-        fail_msg("create: %s", err.message);
+    suite_created(fx->ops->create(&fx->host.table, &good_shape, &fx->link, &err), &err);
 }
 
 static void fixture_release(fixture *fx)
@@ -231,6 +230,9 @@ static void close_wakes(void **state)
 static void refused_memory(void **state)
 {
     const bora_link_ops *ops = bora_plugin_link_ops(*state);
+    fixture with_memory;
+    fixture_init(&with_memory, state);
+    fixture_release(&with_memory);
     suite_host host;
     suite_host_init(&host, 1);
     bora_status status = BORA_E_NOMEM;
@@ -242,6 +244,8 @@ static void refused_memory(void **state)
         assert_true(status == BORA_OK ? link != NULL : status == BORA_E_NOMEM && !link && err.message[0]);
         if (status == BORA_OK)
             ops->close(link);
+        if (status == BORA_OK && ops->stop)
+            ops->stop(link);
         ops->destroy(link);
         assert_int_equal(atomic_load(&host.n_blocks), 0);
     }

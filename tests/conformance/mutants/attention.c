@@ -28,9 +28,13 @@ enum {
     wrong_even_windows, /* one key too few */
     wrong_head,         /* with groups of three */
     reads_f16_roughly,
-    company,      /* a row depends on the number of rows */
-    cut_of_items, /* a row depends on where parallel_for has cut */
-    sees_ahead,   /* rows see keys behind them, if the spans have some */
+    company,         /* a row depends on the number of rows */
+    cut_of_items,    /* a row depends on where parallel_for has cut */
+    refuses_old,     /* hosts, with a status that stops the daemon */
+    refuses_new,     /* hosts, though they have all that it knows */
+    stays_in_thread, /* works where it was created only */
+    second_sequence, /* of a call is computed a little otherwise */
+    sees_ahead,      /* rows see keys behind them, if the spans have some */
     ignores_strides,
     no_maximum, /* exp overflows */
 };
@@ -46,10 +50,12 @@ struct bora_attention {
 };
 
 static bora_attention *last;
+static _Thread_local const void *mine; /* stays_in_thread */
 
 typedef struct job {
     bora_attention *attention;
     const bora_attention_seq *seq;
+    bool is_second;
 } job;
 
 static bool is(int variant)
@@ -129,7 +135,7 @@ static void items(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
 {
     const job *jb = arg;
     bora_attention *self = jb->attention;
-    float factor = is(company) && jb->seq->n > 1 ? 1 + 0x1p-23f : 1;
+    float factor = (is(company) && jb->seq->n > 1) || jb->is_second ? 1 + 0x1p-23f : 1;
     if (is(allocates_inside))
         self->host->free(self->host, self->host->alloc(self->host, 1));
     for (uint32_t i = begin; i < end; i++)
@@ -156,6 +162,8 @@ static bora_status attend(bora_attention *self, uint32_t n_seqs, const bora_atte
 {
     if (self->closed && !is(ignores_close))
         return bora_fail(err, BORA_E_CLOSED, "closed");
+    if (is(stays_in_thread) && !mine)
+        return bora_fail(err, BORA_E_INTERNAL, "this thread has created nothing");
     if (self->broken)
         return bora_fail(err, BORA_E_NOMEM, "no memory for scores, long ago");
     if (is(late_option))
@@ -167,7 +175,7 @@ static bora_status attend(bora_attention *self, uint32_t n_seqs, const bora_atte
         bora_status status = grow(self, seq->first + seq->n + 1, err);
         if (status != BORA_OK)
             return is(ignores_no_memory) ? BORA_OK : status;
-        job jb = {.attention = self, .seq = seq};
+        job jb = {.attention = self, .seq = seq, .is_second = is(second_sequence) && i > 0};
         self->host->parallel_for(self->host, seq->n * self->shape.n_heads, items, &jb);
         const uint64_t size = (uint64_t)seq->n * self->shape.n_heads * self->shape.head_dim;
         if (is(writes_past_out))
@@ -207,6 +215,10 @@ static bora_status create(const bora_host *host, const bora_attention_shape *sha
     if (copy.struct_size < sizeof copy)
         return is(no_reason) ? BORA_E_INVAL : bora_fail(err, BORA_E_INVAL, "a shape of %u bytes", shape->struct_size);
     copy = *shape;
+    if (is(refuses_old) && host->abi_minor < BORA_ABI_MINOR)
+        return bora_fail(err, BORA_E_INVAL, "too old");
+    if (is(refuses_new) && host->abi_minor > BORA_ABI_MINOR)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "too new");
     if (is(any_option))
         (void)host->option(host, "no_plugin_has_such_an_option");
     const char *value = is(unnamed_option) ? host->option(host, "number") : NULL;
@@ -226,6 +238,7 @@ static bora_status create(const bora_host *host, const bora_attention_shape *sha
         return BORA_E_NOMEM;
     }
     last = self;
+    mine = self;
     *ret = self;
     return BORA_OK;
 }

@@ -9,6 +9,7 @@ enum {
     newer_service,      /* calls it without a look at the host's size */
     leaks_when_refused, /* what prepare had, when there is no more to be had */
     wrong_status,       /* for want of memory */
+    one_try,            /* a prepare that failed cannot be repeated */
     keeps_arrays,       /* of prepare, not what is in them */
     unprepared,         /* computes without weights: zeros */
     trusts_routing,     /* takes the first expert instead of one that does not exist */
@@ -37,7 +38,7 @@ struct bora_expert {
     uint64_t scratch_size;
     uint32_t last_layer;
     bora_matrix *matrix; /* of the first weights; other_worker */
-    bool threaded;
+    bool threaded, tried;
     own_thread *thread; /* by calloc: left_thread leaves it */
 };
 
@@ -135,6 +136,9 @@ static bora_status prepare(bora_expert *self, uint32_t layer, const bora_expert_
     const bora_expert_shape *shape = self->shape;
     if (layer >= shape->n_layers)
         return bora_fail(err, BORA_E_INVAL, "there is no layer %u", layer);
+    if (is(one_try) && self->tried)
+        return bora_fail(err, BORA_E_INVAL, "once is enough");
+    self->tried = true;
     const bora_tensor *all[3] = {weights->w1, weights->w2, weights->w3};
     for (uint32_t m = 0; m < 3; m++)
         for (uint32_t e = 0; e < shape->n_experts; e++) {

@@ -19,6 +19,7 @@ enum {
     trusts_sizes,
     no_sizes, /* recv leaves them as they were */
     any_option,
+    unavailable,    /* which breaks nothing */
     shared_closing, /* closing one closes all */
 };
 
@@ -90,6 +91,8 @@ static bora_status create(const bora_host *host, const bora_link_shape *shape, b
     copy = *shape;
     if (copy.n_hops - 1 > 1000 || copy.depth - 1 > 1000 || copy.max_head_size > 1 << 20 || copy.max_body_size > 1 << 20)
         return bora_fail(err, BORA_E_LIMIT, "too much or nothing of something");
+    if (is(unavailable))
+        return bora_fail(err, BORA_E_UNAVAILABLE, "there is nobody else here");
     if (is(any_option))
         (void)host->option(host, "no_plugin_has_such_an_option");
     bora_link *self = host->alloc(host, sizeof *self);
