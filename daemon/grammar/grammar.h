@@ -14,19 +14,20 @@
 #include <stdbool.h>
 
 #define BORA_GRAMMAR_SOURCE_MAX ((size_t)256 << 10) /* bytes of a schema or of a notation */
+#define BORA_GRAMMAR_DEPTH_MAX  64u                 /* rules, or JSON values, nested one inside the other */
 
 typedef struct bora_grammar bora_grammar;       /* compiled; never changes; any thread */
 typedef struct bora_vocabulary bora_vocabulary; /* the bytes of every token; never changes; any thread */
 typedef struct bora_matcher bora_matcher;       /* one answer's place in a grammar; one thread at a time */
 
-/* From a JSON schema: the subset of OpenAI's structured outputs, listed in docs/grammar.md. size bytes of UTF-8. Errors:
- * INVAL (not JSON, a keyword's value is wrong; the message has the place), UNSUPPORTED (a keyword outside the subset, by
- * name), LIMIT (too deep, too large), NOMEM. */
+/* From a JSON schema: the subset of OpenAI's structured outputs, listed in docs/grammar.md. size bytes of UTF-8.
+ * Errors: INVAL (not JSON, a keyword's value is wrong; the message has the place), UNSUPPORTED (a keyword outside the
+ * subset, by name), LIMIT (too deep, too large), NOMEM. */
 bora_status bora_grammar_from_schema(const char *schema, size_t size, bora_grammar **ret_grammar, bora_error *err);
 /* From the notation of docs/grammar.md. Errors: INVAL (with line), LIMIT, NOMEM. */
 bora_status bora_grammar_from_notation(const char *text, size_t size, bora_grammar **ret_grammar, bora_error *err);
 bora_grammar *bora_grammar_ref(bora_grammar *grammar);
-void bora_grammar_unref(bora_grammar *grammar); /* NULL is a no-op */
+void bora_grammar_unref(bora_grammar *grammar);        /* NULL is a no-op */
 size_t bora_grammar_size(const bora_grammar *grammar); /* bytes it holds */
 
 /* Once per model. tokenizer is borrowed and outlives it. Errors: NOMEM. */
