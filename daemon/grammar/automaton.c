@@ -243,9 +243,9 @@ static void find_heights(analysis *a)
                 continue; /* it was found at a lower height after it was put off */
             for (uint32_t k = a->in_first[state]; k < a->in_first[state + 1]; k++) {
                 const bora_build_edge *edge = &edges[a->in[k]];
-                if (edge->kind == BORA_EDGE_RULE)
+                if (edge->kind == BORA_EDGE_RULE && !a->is_empty[edge->rule])
                     relax_call(a, &l, edge, current);
-                else
+                else /* an empty rule need not be run */
                     relax(a, &l, edge->from, current, current);
             }
             uint32_t rule = a->rule_of_entry[state];

@@ -243,7 +243,7 @@ static bora_status read_character(reader *r, uint32_t *ret_character)
     case 'U':
         return read_hex(r, 8, ret_character);
     default:
-        if (is_name(letter) || letter <= ' ' || (uint8_t)letter >= 0x7f)
+        if ((is_name(letter) && letter != '-' && letter != '_') || letter <= ' ' || (uint8_t)letter >= 0x7f)
             return bad(r, "unknown escape");
         *ret_character = (uint8_t)letter;
         return BORA_OK;

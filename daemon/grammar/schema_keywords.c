@@ -59,8 +59,8 @@ static const keyword *keyword_find(const char *name)
 
 uint32_t bora_schema_keywords(bora_schema *s, const json_t *schema)
 {
-    const char *name, *alone = NULL; /* a keyword that wants to be alone */
-    const char *other = NULL;        /* one that is about values too */
+    const char *name, *reference = NULL, *values = NULL, *typed = NULL; /* the first of each kind */
+    const char *second = NULL;                                          /* reference */
     json_t *value;
     uint32_t types = 0;
     json_object_foreach((json_t *)(uintptr_t)schema, name, value) /* jansson's iterator is not const, but reads only */
@@ -71,21 +71,16 @@ uint32_t bora_schema_keywords(bora_schema *s, const json_t *schema)
             return 0;
         }
         types |= k->types;
-        if (k->kind == KIND_REFERENCE && !alone)
-            alone = name;
-        else if (k->kind == KIND_TYPED || k->kind == KIND_REFERENCE || k->kind == KIND_VALUES)
-            other = name;
-        if (k->kind == KIND_VALUES && !alone)
-            alone = name;
+        second = k->kind == KIND_REFERENCE && reference && !second ? name : second;
+        reference = k->kind == KIND_REFERENCE && !reference ? name : reference;
+        values = k->kind == KIND_VALUES && !values ? name : values;
+        typed = k->kind == KIND_TYPED && !typed ? name : typed;
     }
-    bool has_values = json_object_get(schema, "enum") || json_object_get(schema, "const");
-    bool is_reference = alone && keyword_find(alone)->kind == KIND_REFERENCE;
-    if ((is_reference && other) || (has_values && (types || is_reference))) {
-        if (has_values && !is_reference) /* name the typed one */
-            json_object_foreach((json_t *)(uintptr_t)schema, name, value) if (keyword_find(name)->kind == KIND_TYPED)
-                other = name;
-        bora_schema_fail(s, BORA_E_UNSUPPORTED, "'%s' beside '%s' is not supported", other ? other : "type", alone);
-    }
+    const char *alone = reference ? reference : values, *other = second ? second : typed;
+    if (!other && reference)
+        other = values;
+    if (alone && other)
+        bora_schema_fail(s, BORA_E_UNSUPPORTED, "'%s' beside '%s' is not supported", other, alone);
     return types;
 }
 
