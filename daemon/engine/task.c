@@ -208,7 +208,7 @@ bora_status bora_task_take(bora_task *task, bora_sampler *sampler, const float *
     const bora_generation *generation = task->generation;
     int32_t token;
     float logprob;
-    bora_status st = bora_sampler_choose(sampler, &generation->sampling, logits, task->tokens.ids, task->tokens.n,
+    bora_status st = bora_sampler_choose(sampler, &generation->sampling, logits, NULL, task->tokens.ids, task->tokens.n,
                                          task->tokens.n, &token, &logprob, err);
     if (st == BORA_OK)
         st = bora_tokens_push(&task->tokens, token, err);
