@@ -8,7 +8,7 @@
 #define PLACES_MAX   4096u    /* in one set */
 #define SETS_FULL    4096u    /* kept before it is time to forget */
 #define POOL_FULL    262144u  /* places or ways kept before that */
-#define POOL_MAX     8388608u /* at all: a budget ends long before */
+#define POOL_MAX     4194304u /* at all, of one kind: 16 or 32 MiB */
 #define STEP_UNKNOWN UINT32_MAX
 #define BOTTOM       0u /* the node of the start rule: its end is the text's end */
 
@@ -515,7 +515,8 @@ void bora_machine_budget(bora_machine *m, uint64_t work)
 
 bool bora_machine_is_full(const bora_machine *m)
 {
-    return m->sets.n > SETS_FULL || m->places.n > POOL_FULL || m->ways.n > POOL_FULL || m->nodes.n > POOL_FULL;
+    return m->sets.n > SETS_FULL || m->steps.n > POOL_MAX / 4 || m->places.n > POOL_FULL || m->ways.n > POOL_FULL ||
+           m->nodes.n > POOL_FULL;
 }
 
 /* Nodes lead to nodes made before them: in their order, each is copied after those it needs. */

@@ -277,7 +277,16 @@ bool bora_matcher_is_complete(const bora_matcher *m)
     return m->has_ended || bora_machine_is_complete(m->machine, m->set);
 }
 
-bool bora_matcher_must_end(bora_matcher *m)
+bool bora_matcher_must_end(const bora_matcher *m)
 {
     return m->has_ended || (bora_machine_is_complete(m->machine, m->set) && bora_machine_is_final(m->machine, m->set));
+}
+
+size_t bora_matcher_size(const bora_matcher *m)
+{
+    size_t n_masks = 1; /* no_bits */
+    for (size_t i = 0; i < MASKS; i++)
+        n_masks += m->masks[i].bits != NULL;
+    return sizeof *m + n_masks * m->n_words * sizeof(uint64_t) + (m->vocabulary->depth_max + 1) * sizeof *m->path +
+           bora_machine_size(m->machine);
 }

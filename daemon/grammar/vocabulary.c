@@ -188,3 +188,9 @@ void bora_vocabulary_free(bora_vocabulary *v)
     bora_free(v->tokens);
     bora_free(v);
 }
+
+size_t bora_vocabulary_size(const bora_vocabulary *v)
+{
+    return sizeof *v + v->n_tokens * (sizeof *v->kinds + sizeof *v->starts + sizeof *v->tokens) + sizeof *v->starts +
+           v->starts[v->n_tokens] + (v->n_nodes + 1) * sizeof *v->nodes;
+}

@@ -289,7 +289,9 @@ static void test_the_end(void **state)
 {
     (void)state;
     vocabulary_fixture f = vocabulary_of_words(false);
+    assert_true(bora_vocabulary_size(f.vocabulary) > 1000 && bora_vocabulary_size(f.vocabulary) < 100000);
     bora_grammar *grammar = notation_compile("root ::= \"a\" \"b\"?");
+    assert_true(bora_grammar_size(grammar) > 100 && bora_grammar_size(grammar) < 10000);
     bora_matcher *matcher = matcher_make(&f, grammar, true);
     int32_t eos = bora_tokenizer_eos(f.tokenizer), a = token_named(&f, "a", BORA_PIECE_NORMAL);
     int32_t b = token_named(&f, "<0x62>", BORA_PIECE_BYTE);
@@ -384,6 +386,7 @@ static void test_long_answers_do_not_pile_up(void **state)
     for (int i = 0; i < 12000; i++) {
         assert_true(mask_has(mask_of(matcher), a) && !mask_has(mask_of(matcher), b));
         accept_all(matcher, &a, 1);
+        assert_true(bora_matcher_size(matcher) < (4 << 20)); /* without forgetting it would be more by far */
     }
     assert_true(!mask_has(mask_of(matcher), a) && mask_has(mask_of(matcher), b));
     accept_all(matcher, (const int32_t[]){b, close}, 2);
