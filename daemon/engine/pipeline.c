@@ -1,5 +1,6 @@
 #include "engine/pipeline.h"
 
+#include "base/counted.h"
 #include "base/memory.h"
 #include "base/size.h"
 #include "engine/pipeline_private.h"
@@ -53,13 +54,18 @@ static bora_status make_stages(bora_pipeline *pipeline, bora_error *err)
     /* As the reference cuts: what ceil leaves for the last stages may be nothing. */
     uint32_t each = (n_layers + n_stages - 1) / n_stages;
     pipeline->stages = bora_calloc(n_stages, sizeof(bora_stage *));
-    pipeline->parts = bora_calloc((size_t)n_stages * pipeline->options.max_tokens, sizeof(bora_stage_part));
-    size_t hidden_size;
+    if (!pipeline->stages)
+        return bora_fail(err, BORA_E_NOMEM, "%u stages", n_stages);
+    bora_ledger *ledger = pipeline->options.ledger;
+    size_t n_parts = (size_t)n_stages * pipeline->options.max_tokens, hidden_size;
     if (!bora_size_mul(pipeline->options.max_tokens, (size_t)pipeline->hparams->dim * sizeof(float), &hidden_size))
         return bora_fail(err, BORA_E_NOMEM, "hidden states");
-    pipeline->hidden = bora_alloc_aligned(64, hidden_size);
-    if (!pipeline->stages || !pipeline->parts || !pipeline->hidden)
-        return bora_fail(err, BORA_E_NOMEM, "%u stages", n_stages);
+    pipeline->parts = bora_counted_calloc(ledger, BORA_LEDGER_ACTIVATIONS, n_parts, sizeof(bora_stage_part));
+    if (!pipeline->parts)
+        return bora_counted_fail(ledger, "parts of a batch", n_parts * sizeof(bora_stage_part), err);
+    pipeline->hidden = bora_counted_alloc(ledger, BORA_LEDGER_ACTIVATIONS, hidden_size);
+    if (!pipeline->hidden)
+        return bora_counted_fail(ledger, "hidden states of a batch", hidden_size, err);
     uint32_t share = pipeline->options.n_threads / n_stages;
     for (uint32_t s = 0; s < n_stages; s++) {
         if (bora_pipeline_is_cancelled(&pipeline->options))
@@ -113,6 +119,8 @@ bora_status bora_pipeline_open(const bora_model *model, const bora_pipeline_opti
         st = bora_pipeline_load_plugins(pipeline, err);
     if (st == BORA_OK)
         st = bora_pipeline_check_plugins(pipeline, pipeline->libraries, err);
+    if (st == BORA_OK)
+        st = bora_pipeline_check_weights(pipeline, err);
     if (st != BORA_OK)
         return st;
     *ret_pipeline = bora_steal(&pipeline);
@@ -149,8 +157,8 @@ void bora_pipeline_free(bora_pipeline *pipeline)
     for (uint32_t s = 0; pipeline->stages && s < pipeline->options.n_stages; s++)
         bora_stage_free(pipeline->stages[s]);
     bora_free(pipeline->stages);
-    bora_free(pipeline->parts);
-    bora_free(pipeline->hidden);
+    bora_counted_free(pipeline->parts);
+    bora_counted_free(pipeline->hidden);
     for (uint32_t c = 0; c < pipeline->n_classes; c++)
         bora_free(pipeline->classes[c].layers);
     for (size_t kind = 0; kind < BORA_ARRAY_SIZE(pipeline->libraries); kind++)
@@ -240,6 +248,7 @@ static bora_status prepare_batch(bora_pipeline *pipeline, const bora_batch *batc
                 .first = part->sequence->n_cached,
                 .n = part->n,
                 .n_logits = part->n_logits,
+                .dropped = &part->dropped,
             };
         }
     }
@@ -278,14 +287,16 @@ bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *bat
         st = bora_stages_forward(pipeline->threads, batch, cancel, logits, err);
     } else {
         bora_trace trace = {pipeline->trace.fn ? trace_locked : NULL, pipeline};
-        st = bora_stage_forward(pipeline->stages[0], batch->tokens, pipeline->parts, batch->n_parts, cancel, &trace,
-                                pipeline->hidden, logits, err);
+        st = bora_stage_forward(pipeline->stages[0], batch->tokens, pipeline->parts, batch->n_parts, cancel,
+                                batch->between, batch->between_arg, &trace, pipeline->hidden, logits, err);
     }
     /* Looked at afterwards: what was lost before this batch shows as well, and is refused in the same way. */
     if (st == BORA_OK && bora_model_is_damaged(pipeline->model))
         st = damaged(pipeline, err);
     for (uint32_t i = 0; i < batch->n_parts; i++) {
         bora_sequence *sequence = batch->parts[i].sequence;
+        if (batch->parts[i].dropped)
+            continue; /* it may be gone */
         if (st == BORA_OK)
             sequence->n_cached += batch->parts[i].n;
         else

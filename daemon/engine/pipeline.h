@@ -8,6 +8,7 @@
 #define BORA_ENGINE_PIPELINE_H
 
 #include "base/cpu.h"
+#include "base/ledger.h"
 #include "base/log.h"
 #include "engine/pages.h"
 #include "engine/profile.h"
@@ -33,6 +34,7 @@ typedef struct bora_pipeline_options {
     const char *plugin_path; /* "dir:dir", absolute */
     const char *plugins[5];  /* by kind (BORA_PLUGIN_*): name or absolute path; [0] unused */
     const bora_plugin_options *plugin_options[5]; /* by kind; may be NULL */
+    bora_ledger *ledger; /* everything here takes from it what it allocates; borrowed; NULL: from none */
 
     /* Told of each part of the weights that was read and is not read again, by one thread at a time, during
      * bora_pipeline_build. NULL: nobody. */
@@ -46,12 +48,13 @@ typedef struct bora_pipeline_options {
  *
  * open checks the options and loads the plugins; all that can be asked about the pipeline below is known then, and
  * nothing can be computed. Quick: it reads no weights. model and log are borrowed and outlive the pipeline.
- * Errors: what the loader and the options say; UNSUPPORTED for a pair that cannot talk. */
+ * Errors: what the loader and the options say; UNSUPPORTED for a pair that cannot talk; LIMIT if the ledger has no room
+ * for the weights. */
 bora_status bora_pipeline_open(const bora_model *model, const bora_pipeline_options *options, const bora_log *log,
                                bora_pipeline **ret_pipeline, bora_error *err);
 /* build creates the plugins and prepares the weights. Once; on any one thread. Other threads may ask about the pipeline
  * meanwhile, and compute when it has returned. After an error the pipeline can only be freed. Errors: what the plugins'
- * create says; NOMEM; CANCELLED. */
+ * create says; NOMEM; LIMIT (the ledger); CANCELLED. */
 bora_status bora_pipeline_build(bora_pipeline *pipeline, bora_error *err);
 /* Both. */
 bora_status bora_pipeline_new(const bora_model *model, const bora_pipeline_options *options, const bora_log *log,
@@ -111,12 +114,18 @@ typedef struct bora_batch_part {
     bora_sequence *sequence; /* each at most once in a batch; rows are its next positions */
     uint32_t n;              /* rows, 1 .. slack */
     uint32_t n_logits;       /* the last so many rows want logits, 0 .. n */
+    bool dropped; /* set by between: it leaves the batch, its sequence is not touched any more, and its logits
+                   * are not among those that come out */
 } bora_batch_part;
 
 typedef struct bora_batch {
     const int32_t *tokens;        /* [sum of n] packed, part after part: no padding */
     const bora_batch_part *parts; /* [n_parts] */
     uint32_t n_parts;
+    /* With one stage: called before each layer, on the caller's thread. It may drop parts, and then cut back (truncate
+     * to n_cached), export and close their sequences. NULL: nothing. */
+    void (*between)(void *arg);
+    void *between_arg;
 } bora_batch;
 
 /* Called with what is computed on the way, for eval and debugging: "embeddings", "layers.3.v" ... as named in
@@ -152,6 +161,10 @@ bora_status bora_sequence_export(const bora_sequence *sequence, uint64_t since, 
  * Errors: INVAL (not empty), NOT_FOUND (a page is missing), FORMAT (size, element type), NOMEM, LIMIT. */
 bora_status bora_sequence_import(bora_sequence *sequence, uint64_t n_cached, const bora_page *pages, size_t n_pages,
                                  bora_error *err);
+
+/* Bytes of memory that packing the weights takes, which bora_pipeline_build does, beside the file; those of the experts
+ * only if their plugin packs them. */
+uint64_t bora_pipeline_packed_size(const bora_pipeline *pipeline);
 
 /* Bytes of KV cache per position (all layers) and the most a sequence can hold under the options. */
 uint64_t bora_pipeline_kv_position_size(const bora_pipeline *pipeline);

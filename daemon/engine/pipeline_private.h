@@ -51,6 +51,9 @@ struct bora_sequence {
  * pages, and a cancelled chunk never cuts into a page that resuming needs. */
 uint32_t bora_pipeline_slack(const bora_pipeline_options *options);
 
+/* weights_size.c: whether the ledger has room for the weights. Error: LIMIT. */
+bora_status bora_pipeline_check_weights(const bora_pipeline *pipeline, bora_error *err);
+
 /* Whether building was called off. */
 bool bora_pipeline_is_cancelled(const bora_pipeline_options *options);
 

@@ -19,30 +19,30 @@ static bora_status make_buffers(bora_stage *stage, bora_error *err)
     const bora_hparams *hp = stage->hparams;
     size_t n = stage->options.pipeline->max_tokens;
     size_t q_dim = (size_t)hp->n_heads * hp->head_dim, kv_dim = (size_t)hp->n_kv_heads * hp->head_dim;
-    stage->rope_freqs = stage_rows_alloc(hp->head_dim, 1, sizeof(float));
-    stage->rope_angles = stage_rows_alloc(n, 2 * (size_t)hp->head_dim, sizeof(float));
-    stage->norms = stage_rows_alloc((size_t)stage->options.n_layers * 2, hp->dim, sizeof(float));
-    stage->final_norm = stage_rows_alloc(1, hp->dim, sizeof(float));
-    stage->norm = stage_rows_alloc(n, hp->dim, sizeof(float));
-    stage->q = stage_rows_alloc(n, q_dim, sizeof(float));
-    stage->heads = stage_rows_alloc(n, q_dim, sizeof(float));
-    stage->k = stage_rows_alloc(n, kv_dim, sizeof(float));
-    stage->v = stage_rows_alloc(n, kv_dim, sizeof(float));
-    stage->out = stage_rows_alloc(n, hp->dim, sizeof(float));
-    stage->router_logits = stage_rows_alloc(n, hp->n_experts, sizeof(float));
-    stage->experts = stage_rows_alloc(n, hp->n_experts_per_tok, sizeof(int32_t));
-    stage->expert_weights = stage_rows_alloc(n, hp->n_experts_per_tok, sizeof(float));
-    stage->positions = stage_rows_alloc(n, 1, sizeof(uint64_t));
-    stage->seqs = stage_rows_alloc(n, 1, sizeof(bora_attention_seq));
+    stage->rope_freqs = stage_rows_alloc(stage, hp->head_dim, 1, sizeof(float));
+    stage->rope_angles = stage_rows_alloc(stage, n, 2 * (size_t)hp->head_dim, sizeof(float));
+    stage->norms = stage_rows_alloc(stage, (size_t)stage->options.n_layers * 2, hp->dim, sizeof(float));
+    stage->final_norm = stage_rows_alloc(stage, 1, hp->dim, sizeof(float));
+    stage->norm = stage_rows_alloc(stage, n, hp->dim, sizeof(float));
+    stage->q = stage_rows_alloc(stage, n, q_dim, sizeof(float));
+    stage->heads = stage_rows_alloc(stage, n, q_dim, sizeof(float));
+    stage->k = stage_rows_alloc(stage, n, kv_dim, sizeof(float));
+    stage->v = stage_rows_alloc(stage, n, kv_dim, sizeof(float));
+    stage->out = stage_rows_alloc(stage, n, hp->dim, sizeof(float));
+    stage->router_logits = stage_rows_alloc(stage, n, hp->n_experts, sizeof(float));
+    stage->experts = stage_rows_alloc(stage, n, hp->n_experts_per_tok, sizeof(int32_t));
+    stage->expert_weights = stage_rows_alloc(stage, n, hp->n_experts_per_tok, sizeof(float));
+    stage->positions = stage_rows_alloc(stage, n, 1, sizeof(uint64_t));
+    stage->seqs = stage_rows_alloc(stage, n, 1, sizeof(bora_attention_seq));
     size_t panels_size =
         bora_input_size(stage->options.pipeline->max_tokens, (uint32_t)(q_dim > hp->dim ? q_dim : hp->dim));
-    stage->panels = bora_alloc_aligned(64, panels_size);
+    stage->panels = stage_rows_alloc(stage, panels_size, 1, 1);
     stage->spans_capacity = BORA_CACHE_SPANS_MAX;
-    stage->spans = stage_rows_alloc(stage->spans_capacity, 1, sizeof(bora_kv_span));
+    stage->spans = stage_rows_alloc(stage, stage->spans_capacity, 1, sizeof(bora_kv_span));
     if (!stage->rope_freqs || !stage->rope_angles || !stage->norms || !stage->final_norm || !stage->norm || !stage->q ||
         !stage->heads || !stage->k || !stage->v || !stage->out || !stage->router_logits || !stage->experts ||
         !stage->expert_weights || !stage->positions || !stage->seqs || !stage->spans || !stage->panels)
-        return bora_fail(err, BORA_E_NOMEM, "buffers for batches of %zu tokens", n);
+        return bora_counted_fail(stage->options.pipeline->ledger, "buffers for batches", stage->refused_size, err);
 
     bora_rope_freqs(hp->rope_theta, hp->head_dim, stage->rope_freqs);
     for (uint32_t l = 0; l < stage->options.n_layers; l++) {
@@ -89,7 +89,7 @@ static bora_status make_matrices(bora_stage *stage, bora_error *err)
     if (!stage->layers)
         return bora_fail(err, BORA_E_NOMEM, "layers");
     bora_kernels_set_packing(stage->kernels, !stage->options.pipeline->f32_products);
-    bora_status st = bora_region_new(&stage->region, err);
+    bora_status st = bora_region_new(stage->options.pipeline->ledger, BORA_LEDGER_WEIGHTS, &stage->region, err);
     for (uint32_t l = 0; st == BORA_OK && l < stage->options.n_layers; l++) {
         if (bora_pipeline_is_cancelled(stage->options.pipeline))
             return bora_fail(err, BORA_E_CANCELLED, "cancelled");
@@ -136,7 +136,7 @@ bora_status bora_stage_new(const bora_model *model, const bora_stage_options *op
         max_cols = hp->hidden_dim;
     bora_status st = bora_pool_new(options->n_threads, &stage->pool, err);
     if (st == BORA_OK)
-        st = bora_kernels_new(options->cpu, stage->pool, max_cols, &stage->kernels, err);
+        st = bora_kernels_new(options->cpu, stage->pool, max_cols, options->pipeline->ledger, &stage->kernels, err);
     if (st == BORA_OK)
         st = make_buffers(stage, err);
     if (st == BORA_OK) {
@@ -174,6 +174,6 @@ void bora_stage_free(bora_stage *stage)
                              stage->positions,   stage->seqs,
                              stage->spans};
     for (size_t i = 0; i < BORA_ARRAY_SIZE(buffers); i++)
-        bora_free(buffers[i]);
+        bora_counted_free(buffers[i]);
     bora_free(stage);
 }

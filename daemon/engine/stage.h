@@ -15,6 +15,7 @@ typedef struct bora_stage_part {
     uint64_t first;            /* position of the first row */
     uint32_t n;                /* rows */
     uint32_t n_logits;         /* the last so many rows want logits */
+    const bool *dropped;       /* the part has left the batch */
 } bora_stage_part;
 
 typedef struct bora_stage_options {
@@ -66,9 +67,10 @@ typedef struct bora_trace {
 
 /* Runs the rows of parts (packed, part after part). tokens [n_tokens] for the first stage. hidden [n_tokens, dim]: in
  * (except for the first stage) and out. logits [sum of n_logits, vocab_size] for the last stage. Room in the caches was
- * reserved. Errors: INVAL, CANCELLED, what the plugins say; caches may then hold some of the rows. */
-bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, const bora_stage_part *parts, uint32_t n_parts,
-                               const atomic_bool *cancel, const bora_trace *trace, float *hidden, float *logits,
-                               bora_error *err);
+ * reserved. between: called before each layer, NULL: not; parts whose dropped is set leave the batch then (parts
+ * [n_parts] is changed). Errors: INVAL, CANCELLED, what the plugins say; caches may then hold some of the rows. */
+bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, bora_stage_part *parts, uint32_t n_parts,
+                               const atomic_bool *cancel, void (*between)(void *arg), void *between_arg,
+                               const bora_trace *trace, float *hidden, float *logits, bora_error *err);
 
 #endif

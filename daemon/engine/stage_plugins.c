@@ -94,6 +94,8 @@ bora_status bora_stage_instance_new(bora_stage *stage, uint32_t kind, const bora
     instance->library = library;
     if (stage->options.n_layers > 0) {
         bora_status st = bora_plugin_host_new(stage->log, stage->pool, stage->kernels, stage->options.cpu, options,
+                                              stage->options.pipeline->ledger,
+                                              kind == BORA_PLUGIN_CACHE ? BORA_LEDGER_KV : BORA_LEDGER_PLUGINS,
                                               &instance->host, err);
         if (st != BORA_OK)
             return st;

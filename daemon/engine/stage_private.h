@@ -2,6 +2,7 @@
 #ifndef BORA_ENGINE_STAGE_PRIVATE_H
 #define BORA_ENGINE_STAGE_PRIVATE_H
 
+#include "base/counted.h"
 #include "base/memory.h"
 #include "base/size.h"
 #include "engine/stage.h"
@@ -58,17 +59,22 @@ struct bora_stage {
     bora_attention_seq *seqs; /* [max_tokens]: at most one part a row */
     bora_kv_span *spans;      /* [spans_capacity] of all parts */
     size_t spans_capacity;
+    size_t refused_size;                        /* bytes of the first buffer that could not be had; 0: none */
     uint64_t mark_ns;                           /* when the work that is being done began */
     _Atomic uint64_t spent[BORA_PROFILE_COUNT]; /* relaxed: counts for whoever asks */
 };
 
-/* n_rows rows of n_cols elements, aligned to 64, not cleared; NULL when there is no memory or the size overflows. */
-static inline void *stage_rows_alloc(size_t n_rows, size_t n_cols, size_t size)
+/* n_rows rows of n_cols elements, aligned to 64, not cleared; NULL when there is no memory, the ledger says no or the
+ * size overflows: bora_counted_fail with refused_size. End: bora_counted_free. */
+static inline void *stage_rows_alloc(bora_stage *stage, size_t n_rows, size_t n_cols, size_t size)
 {
-    size_t total;
-    if (!bora_size_mul(n_rows, n_cols, &total) || !bora_size_mul(total, size, &total))
-        return NULL;
-    return bora_alloc_aligned(64, total);
+    size_t total = SIZE_MAX;
+    void *rows = NULL;
+    if (bora_size_mul(n_rows, n_cols, &total) && bora_size_mul(total, size, &total))
+        rows = bora_counted_alloc(stage->options.pipeline->ledger, BORA_LEDGER_ACTIVATIONS, total);
+    if (!rows && !stage->refused_size)
+        stage->refused_size = total;
+    return rows;
 }
 
 /* Ends the instance and its host, and clears it. The struct itself is the caller's. */

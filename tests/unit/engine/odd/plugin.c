@@ -8,7 +8,6 @@ static const bora_plugin *ours(const bora_host *host, bora_error *err);
 #include "../../../../plugins/expert/reference/reference.c"
 typedef bora_expert_ops odd_ops;
 #else
-#include "../../../../plugins/cache/ring/elements.c"
 #include "../../../../plugins/cache/ring/ring.c"
 typedef bora_cache_ops odd_ops;
 #endif
