@@ -229,10 +229,8 @@ static void least_prefixes(const company *c, uint64_t ret_least[N_SEQUENCES])
 
 static void body_cache(fixture *f, const texts *t)
 {
-    static const char *const names[][2] = {{ODD "bare.so", "bare"},
-                                           {"ring", "ring"},
-                                           {ODD "sized.so", "sized"},
-                                           {"ring", "ring"}};
+    static const char *const names[][2] = {
+        {"paged", "paged"}, {ODD "bare.so", "bare"}, {"ring", "ring"}, {ODD "sized.so", "sized"}, {"ring", "ring"}};
     company c;
     company_make(f, &c, t);
     for (size_t n = 0; n < BORA_ARRAY_SIZE(names); n++) {
@@ -257,7 +255,7 @@ static void body_cache(fixture *f, const texts *t)
     /* Taking back as far as possible after a swap, and another one from there. */
     uint64_t least[N_SEQUENCES];
     least_prefixes(&c, least);
-    swap(f, BORA_PLUGIN_CACHE, ODD "bare.so");
+    swap(f, BORA_PLUGIN_CACHE, "paged");
     for (uint32_t i = 0; i < N_SEQUENCES; i++) {
         if (least[i] > 1)
             assert_int_equal(bora_sequence_truncate(c.sequences[i], least[i] - 1, NULL), BORA_E_LIMIT);
@@ -607,7 +605,7 @@ static void test_no_memory(void **state)
     static const struct {
         uint32_t kind;
         const char *name;
-    } swaps[] = {{BORA_PLUGIN_CACHE, ODD "bare.so"},
+    } swaps[] = {{BORA_PLUGIN_CACHE, "paged"},
                  {BORA_PLUGIN_ATTENTION, "reference"},
                  {BORA_PLUGIN_EXPERT, "reference"},
                  {BORA_PLUGIN_LINK, "thread"}};
@@ -671,7 +669,7 @@ static void *ask(void *arg)
 
 static void swap_all(fixture *f, bool back)
 {
-    swap(f, BORA_PLUGIN_CACHE, back ? "ring" : ODD "bare.so");
+    swap(f, BORA_PLUGIN_CACHE, back ? "ring" : "paged");
     swap(f, BORA_PLUGIN_ATTENTION, back ? "reference" : "flash");
     swap(f, BORA_PLUGIN_EXPERT, back ? "reference" : "quant");
     if (f->options.n_stages > 1)
