@@ -359,6 +359,7 @@ static bora_status start(borad *self, bora_error *err)
         .n_open_max = config->n_open_max,
         .n_owner_max = config->n_owner_max,
         .context = bora_pipeline_options_of(self->pipeline)->max_positions,
+        .replies = self->replies,
     };
     if (st == BORA_OK)
         st = bora_sessions_new(self->model, self->pipeline, self->scheduler, self->store, &sessions_options, &self->log,
