@@ -20,7 +20,7 @@ void bora_load_canary_init(bora_load_canary *canary, uint64_t seed, uint32_t n_o
 
 static bool holds(const bora_load_secret *secret, const char *text, size_t size)
 {
-    for (uint32_t g = 0; g < BORA_LOAD_SECRET_GROUPS; g++)
+    for (uint32_t g = 0; size > 0 && g < BORA_LOAD_SECRET_GROUPS; g++) /* an empty text may be NULL */
         if (memmem(text, size, secret->groups[g], BORA_LOAD_SECRET_GROUP))
             return true;
     return false;

@@ -143,8 +143,7 @@ static void on_done(bora_load_client *client, const bora_client_event *event)
         client->end = BORA_LOAD_END_DONE;
     } else if (text_is(reason, size, "cancelled") && client->was_cancelled) {
         client->end = BORA_LOAD_END_CANCELLED;
-    } else if (client->owner->options->timeout_ms &&
-               (text_is(reason, size, "timeout") || text_is(reason, size, "deadline"))) {
+    } else if (client->owner->options->timeout_ms && text_is(reason, size, "deadline")) {
         client->end = BORA_LOAD_END_LATE;
     } else {
         client->end = BORA_LOAD_END_FAILED;
@@ -161,7 +160,7 @@ static void on_error(bora_load_client *client, const bora_client_error *error)
                                                          strlen(error->message)));
     if (strcmp(code, "cancelled") == 0 && client->was_cancelled) {
         client->end = BORA_LOAD_END_CANCELLED;
-    } else if (client->owner->options->timeout_ms && (strcmp(code, "timeout") == 0 || strcmp(code, "deadline") == 0)) {
+    } else if (client->owner->options->timeout_ms && strcmp(code, "cancelled") == 0) {
         client->end = BORA_LOAD_END_LATE;
     } else {
         client->end = BORA_LOAD_END_FAILED;
@@ -213,7 +212,7 @@ static bora_client_status submit(bora_load_client *client, const bora_load_sayin
     };
     bora_client_request *request = bora_client_generation_request(&generation);
     bora_client_request_string(request, "priority", client->is_background ? "background" : NULL);
-    if (client->owner->options->timeout_ms)
+    if (client->owner->options->timeout_ms && !client->is_alone)
         bora_client_request_uint(request, "timeout_ms", client->owner->options->timeout_ms);
     return bora_client_submit(client->connection, &request, on_event, client, &client->id, error);
 }

@@ -12,7 +12,7 @@ typedef enum bora_load_end {
     BORA_LOAD_END_DONE,
     BORA_LOAD_END_CANCELLED, /* as asked for */
     BORA_LOAD_END_VANISHED,  /* we did */
-    BORA_LOAD_END_LATE,      /* its deadline passed */
+    BORA_LOAD_END_LATE,      /* its deadline passed: done says so, or it is cancelled before its first token */
     BORA_LOAD_END_UNREAD,    /* the daemon gave up on a slow client */
     BORA_LOAD_END_FAILED     /* not asked for, and told */
 } bora_load_end;
@@ -31,7 +31,8 @@ typedef struct bora_load_client {
     bora_load_end end;
     int churn;
     uint32_t n_before;
-    bool is_background, was_cancelled, is_late, is_first_of_owner;
+    bool is_background, was_cancelled;
+    bool is_alone, is_first_of_owner;         /* before the load */
     double submitted, last_token, last_event; /* seconds */
     char code[32];                            /* of the error that ended it */
 } bora_load_client;

@@ -142,6 +142,7 @@ bool bora_load_owner_prepare(bora_load_owner *owner, bora_load_stats *stats)
                                .stats = alone,
                                .index = owner->first_client,
                                .churn = BORA_LOAD_CHURN_NONE,
+                               .is_alone = true,
                                .is_first_of_owner = true};
     bool good = bora_load_client_connect(&client) && sweep(&client) &&
                 say_prompt_alone(&client, bora_load_common_prompt(owner->options));

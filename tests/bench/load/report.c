@@ -107,6 +107,7 @@ static void print_watch(const bora_load_watch *w)
 {
     printf("\nstatus, asked %" PRIu64 " times, %" PRIu64 " errors\n", w->n_asked, w->n_errors);
     print_times("answered in, ms", &w->latency);
+    print_times("beside: woken late, ms", &w->late);
     if (w->has_memory)
         printf("daemon: resident %.1f MiB at first, %.1f in the second quarter, %.1f in the last, %.1f at most; "
                "%" PRIu64 " threads, %" PRIu64 " descriptors at most\n",
@@ -198,10 +199,10 @@ static json_t *json_of_watch(const bora_load_watch *w)
                                      integer(w->rss_second_quarter), "last_quarter", integer(w->rss_last_quarter),
                                      "last", integer(w->rss_last), "max", integer(w->rss_max))
                          : json_null();
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "n_asked", integer(w->n_asked), "n_errors",
-                     integer(w->n_errors), "n_leaks", integer(w->n_leaks), "ms", times_of(&w->latency),
-                     "resident_bytes", memory, "n_threads_max", integer(w->n_threads_max), "n_descriptors_max",
-                     integer(w->n_fds_max));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "late_ms", times_of(&w->late), "n_asked",
+                     integer(w->n_asked), "n_errors", integer(w->n_errors), "n_leaks", integer(w->n_leaks), "ms",
+                     times_of(&w->latency), "resident_bytes", memory, "n_threads_max", integer(w->n_threads_max),
+                     "n_descriptors_max", integer(w->n_fds_max));
 }
 
 static json_t *json_of_fairness(const bora_load_options *options, const bora_load_results *results)

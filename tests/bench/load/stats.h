@@ -47,6 +47,7 @@ typedef struct bora_load_stats {
 typedef struct bora_load_watch {
     uint64_t n_asked, n_errors, n_leaks;
     bora_load_histogram latency; /* of status, microseconds */
+    bora_load_histogram late;    /* how late the machine woke the watcher itself: what of latency is not the daemon's */
     uint64_t pid;                /* of the daemon; 0: it never answered */
     bool has_memory;             /* what follows could be read, of a process of this machine */
     uint64_t n_samples;

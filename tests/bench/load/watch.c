@@ -143,6 +143,12 @@ static bool is_before(const struct timespec *a, const struct timespec *b)
     return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
 }
 
+static uint64_t us_since(const struct timespec *from, const struct timespec *to)
+{
+    int64_t us = (int64_t)(to->tv_sec - from->tv_sec) * 1000000 + (to->tv_nsec - from->tv_nsec) / 1000;
+    return us > 0 ? (uint64_t)us : 0;
+}
+
 void bora_load_watch_run(const bora_load_options *options, const bora_load_canary *canary, const _Atomic int *stop,
                          bora_load_watch *watch)
 {
@@ -166,6 +172,8 @@ void bora_load_watch_run(const bora_load_options *options, const bora_load_canar
             add_ms(&due, BORA_LOAD_WATCH_MS);
         while (is_before(&due, &now)); /* those in between were counted already */
         (void)clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        bora_load_histogram_add(&watch->late, us_since(&due, &now));
     }
     if (m.rss)
         conclude(&m, watch);

@@ -58,6 +58,7 @@ static void test_texts(void **state)
     /* All but its last letter is no secret: the size counts, not a zero. */
     assert_int_equal(bora_load_canary_in_text(&canary, canary.secrets[0].groups[0], BORA_LOAD_SECRET_GROUP - 1),
                      BORA_LOAD_NOBODY);
+    assert_int_equal(bora_load_canary_in_text(&canary, NULL, 0), BORA_LOAD_NOBODY);
     canary.owner = BORA_LOAD_NOBODY;
     assert_int_equal(in_text("mine: ", canary.secrets[2].groups[0], ""), 2);
     assert_false(bora_load_canary_own(&canary, canary.secrets[2].groups[0], BORA_LOAD_SECRET_GROUP));
