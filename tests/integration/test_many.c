@@ -18,9 +18,8 @@
 
 #define LOAD           BORA_BUILD_DIR "/tests/bench/load"
 
-#define REQUESTS       "24"   /* of each of the 64 clients: about 1,500, of which each kind of churn gets its share */
-#define PATIENCE_S     60     /* until what ends by itself has ended */
-#define LOAD_MS        270000 /* beyond what the load takes; a soak has its seconds on top */
+#define REQUESTS       "24" /* of each of the 64 clients: about 1,500, of which each kind of churn gets its share */
+#define PATIENCE_S     60   /* until what ends by itself has ended */
 
 /* How much more memory may be resident in the last quarter of a load than in its second. In a soak everything that
  * is kept (64 sessions, buffers, the allocator's own hoard) has been in use by then, and thousands of requests come
@@ -30,11 +29,13 @@
 #define GROWTH_SOAK    ((double)(16 << 20))
 #define GROWTH_CLIENTS 32
 
-/* Sanitizers keep what was freed, and memory of their own. */
+/* Sanitizers keep what was freed, and memory of their own; and they take their time. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MEMORY_IS_OURS 0
+#define LOAD_MS        900000
 #else
 #define MEMORY_IS_OURS 1
+#define LOAD_MS        270000 /* what a load may take in all; a soak has its seconds on top */
 #endif
 
 static bora_test_daemon daemon_;
@@ -49,15 +50,20 @@ static int set_up(void **state)
 {
     (void)state;
     char run[BORA_TEMP_PATH_SIZE];
+    int code = 0;
     several = geteuid() == 0;
-    if (!bora_test_daemon_init(&daemon_) || !bora_test_daemon_start(&daemon_, NULL, NULL))
+    if (!bora_test_daemon_init(&daemon_) || !bora_test_daemon_start(&daemon_, NULL, &code)) {
+        print_error("borad did not start: %d\n", code);
         return -1;
+    }
     (void)bora_temp_folder_path(&daemon_.folder, "report.txt", report_path);
     (void)bora_temp_folder_path(&daemon_.folder, "report.json", json_path);
     /* What a service for several users would do: the folder lets others pass, the socket lets them connect. */
     (void)bora_temp_folder_path(&daemon_.folder, "run", run);
-    if (chmod(daemon_.folder.path, 0711) || chmod(run, 0711) || chmod(daemon_.socket, 0666))
+    if (chmod(daemon_.folder.path, 0711) || chmod(run, 0711) || chmod(daemon_.socket, 0666)) {
+        print_error("chmod in %s: %s\n", daemon_.folder.path, strerror(errno));
         return -1;
+    }
     witness = bora_test_connect(daemon_.socket);
     return witness ? 0 : -1;
 }

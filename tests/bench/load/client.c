@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,7 +81,11 @@ bool bora_load_client_connect(bora_load_client *client)
 
 void bora_load_client_disconnect(bora_load_client *client)
 {
+    if (!client->connection)
+        return;
+    (void)pthread_mutex_lock(&client->owner->closing); /* cannot fail: neither held by us nor destroyed */
     bora_client_close(client->connection);
+    (void)pthread_mutex_unlock(&client->owner->closing);
     client->connection = NULL;
 }
 
@@ -229,15 +234,16 @@ static void follow(bora_load_client *client)
         bora_client_error error = {0};
         struct pollfd item = {.fd = bora_client_fd(client->connection), .events = POLLIN};
         (void)poll(&item, 1, 1000); /* whatever it says, dispatch finds what is there */
-        if (bora_client_dispatch(client->connection, &error) != BORA_CLIENT_OK) {
-            bora_load_client_fail(client, "dispatch", bora_client_status_name(error.status), error.message);
-            client->end = BORA_LOAD_END_FAILED;
-        } else if (client->end == BORA_LOAD_END_OPEN && bora_load_now() - client->last_event > BORA_LOAD_PATIENCE) {
-            bora_load_client_fail(client, "generate", "silence", "no event came for two minutes");
+        const char *code = NULL;
+        if (bora_client_dispatch(client->connection, &error) != BORA_CLIENT_OK)
+            code = bora_client_status_name(error.status);
+        else if (client->end == BORA_LOAD_END_OPEN && bora_load_now() - client->last_event > BORA_LOAD_PATIENCE)
+            code = "silence";
+        if (code) {
+            bora_load_client_fail(client, "generate", code, error.message);
+            bora_load_client_disconnect(client); /* what may still come is of no use */
             client->end = BORA_LOAD_END_FAILED;
         }
-        if (client->end == BORA_LOAD_END_FAILED)
-            bora_load_client_disconnect(client);
     }
 }
 

@@ -12,6 +12,8 @@
 bool bora_load_owner_init(bora_load_owner *owner, const bora_load_options *options, uint32_t index)
 {
     *owner = (bora_load_owner){.options = options, .index = index, .slot_us = bora_load_slot_us(options)};
+    if (pthread_mutex_init(&owner->closing, NULL) != 0)
+        return false;
     for (uint32_t i = 0; i < index; i++)
         owner->first_client += options->n_clients_of[i];
     bora_load_canary_init(&owner->canary, options->seed, options->n_owners, index);
@@ -29,6 +31,7 @@ bool bora_load_owner_init(bora_load_owner *owner, const bora_load_options *optio
 
 void bora_load_owner_release(bora_load_owner *owner)
 {
+    (void)pthread_mutex_destroy(&owner->closing); /* nobody holds it */
     for (uint32_t i = 0; i < BORA_LOAD_PROMPTS_MAX; i++) {
         free(owner->prompts[i]);
         bora_load_answer_release(&owner->alone[i]);

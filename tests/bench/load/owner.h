@@ -7,6 +7,7 @@
 #include "plan.h"
 #include "stats.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 /* Read-only while clients run, but for what says otherwise. */
@@ -16,7 +17,10 @@ typedef struct bora_load_owner {
     uint32_t first_client; /* of n_clients_of[index] */
     bora_load_canary canary;
     uint64_t slot_us;
-    double start;                         /* of the load, seconds of the monotonic clock */
+    double start; /* of the load, seconds of the monotonic clock */
+    /* Held while a connection is closed. libzmq closes its descriptors unseen by ThreadSanitizer: without an order
+     * between closers it would take one of ours that has the number of one that another client watched for a race. */
+    pthread_mutex_t closing;
     _Atomic bool no_metrics;              /* the daemon does not know the verb; any client may find out */
     char *prompts[BORA_LOAD_PROMPTS_MAX]; /* owned texts */
     char *turns[BORA_LOAD_SCRIPTS][BORA_LOAD_TURNS];

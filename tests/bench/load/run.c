@@ -154,8 +154,10 @@ static bool prepare(process *owners, const bora_load_options *options, bora_load
 {
     double start = bora_load_now();
     for (uint32_t i = 0; i < options->n_owners; i++)
-        if (!send_byte(owners[i].orders) || !hear(&owners[i], -1))
+        if (!send_byte(owners[i].orders) || !hear(&owners[i], -1)) {
+            fprintf(stderr, "load: owner %u cannot begin\n", i);
             return false;
+        }
     results->alone_seconds = bora_load_now() - start;
     return true;
 }
