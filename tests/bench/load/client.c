@@ -138,7 +138,7 @@ static void on_done(bora_load_client *client, const bora_client_event *event)
     if (!bora_load_answer_done(&client->answer, event->text, event->text_size, reason, size))
         bora_load_client_fail(client, "generate", "no_memory", "in the load generator");
     client->stats->n_reused += n_reused;
-    if (n_reused > 0 && client->is_first_of_owner) {
+    if (n_reused > 0 && client->is_first_of_owner && client->owner->options->n_owners > 1) {
         client->stats->n_leaks++;
         bora_load_stats_tell(client->stats,
                              "owner %u: its first request reused %" PRIu64 " tokens that are not its own",
