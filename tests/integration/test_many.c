@@ -342,6 +342,20 @@ static void an_error_is_noticed(void **state)
     assert_true(number("all.n_errors") == number("all.errors.busy"));
 }
 
+/* 200 tokens do not come within a millisecond; what had come by then is still what it is alone. */
+static void a_deadline_is_no_error(void **state)
+{
+    (void)state;
+    const char *const arguments[] = {"--clients",    "16",  "--requests",   "4", "--max-tokens", "200,200",
+                                     "--sessions",   "0.2", "--timeout-ms", "1", "--seed",       "3",
+                                     "--check-solo", NULL};
+    int code = run_load(arguments, false, LOAD_MS);
+    check_nothing_failed(code);
+    assert_true(number("all.asked_for.late") > 0);
+    assert_true(number("all.n_done") + number("all.asked_for.late") == number("all.n_requests"));
+    assert_true(number("all.checks.n_compared") == number("all.n_requests"));
+}
+
 static void what_cannot_be_run_says_so(void **state)
 {
     (void)state;
@@ -429,6 +443,7 @@ int main(void)
         cmocka_unit_test(a_different_answer_is_noticed),
         cmocka_unit_test(a_secret_in_the_wrong_hands_is_noticed),
         cmocka_unit_test(an_error_is_noticed),
+        cmocka_unit_test(a_deadline_is_no_error),
         cmocka_unit_test(what_cannot_be_run_says_so),
     };
     const struct CMUnitTest long_tests[] = {
