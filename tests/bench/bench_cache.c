@@ -23,7 +23,7 @@
 #define WINDOW     4096u
 #define SLACK      576u
 #define TOKENS_MAX 4096u
-#define N_ROWS     1024u               /* rows of random numbers that are stored again and again */
+#define N_ROWS     1024u                 /* rows of random numbers that are stored again and again */
 #define CACHE_SIZE (UINT64_C(256) << 20) /* of one sequence; longer contexts have fewer layers */
 
 typedef struct bench {
