@@ -452,7 +452,7 @@ bora_status bora_config_init(bora_config *config, bora_error *err)
         .log_level = BORA_LOG_INFO,
         .slow_step_ms = 5000,
     };
-    static const char *const plugins[BORA_PLUGIN_KINDS + 1] = {NULL, "flash", "paged", "quant", "thread"};
+    static const char *const plugins[BORA_PLUGIN_KINDS + 1] = {NULL, "flash", "ring", "quant", "thread"};
     for (uint32_t kind = 1; kind <= BORA_PLUGIN_KINDS; kind++) {
         config->plugins[kind] = bora_strdup(plugins[kind]);
         if (!config->plugins[kind]) {

@@ -40,7 +40,7 @@ static const char usage[] =
     "        speed of prefill and decoding, beside what the machine can read and multiply at most\n"
     "\n"
     "plugins, by name or absolute path:\n"
-    "  --attention NAME   flash            --cache NAME    paged\n"
+    "  --attention NAME   flash            --cache NAME    ring\n"
     "  --expert NAME      quant            --link NAME     thread (with more than one stage)\n"
     "  --plugin KIND=NAME the same: attention, cache, expert or link\n"
     "  --plugins DIR:DIR  where they are; beside the program unless given\n"
@@ -529,7 +529,7 @@ int main(int argc, char **argv)
                         .kv_dtype = BORA_DTYPE_F32,
                         .plugin_path = plugin_path ? plugin_path : BORA_PREFIX "/lib/bora/plugins",
                         .plugins = {[BORA_PLUGIN_ATTENTION] = "flash",
-                                    [BORA_PLUGIN_CACHE] = "paged",
+                                    [BORA_PLUGIN_CACHE] = "ring",
                                     [BORA_PLUGIN_EXPERT] = "quant",
                                     [BORA_PLUGIN_LINK] = "thread"},
                     },

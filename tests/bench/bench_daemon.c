@@ -207,7 +207,7 @@ static bora_status open_pipeline(bench *b, uint32_t n_threads, bora_pipeline **r
         .max_positions = 4096,
         .kv_dtype = BORA_DTYPE_F16,
         .plugin_path = BORA_BUILD_DIR "/lib/bora/plugins",
-        .plugins = {NULL, "flash", "paged", "quant", NULL},
+        .plugins = {NULL, "flash", "ring", "quant", NULL},
     };
     return bora_pipeline_new(b->model, &options, &b->log, ret_pipeline, err);
 }

@@ -95,7 +95,7 @@ static bora_status open_variant(variant *v, const bora_model *model, const bora_
         .max_positions = 4096,
         .kv_dtype = BORA_DTYPE_F32,
         .plugin_path = BORA_BUILD_DIR "/lib/bora/plugins",
-        .plugins = {NULL, "reference", "paged", v->expert, NULL},
+        .plugins = {NULL, "reference", "ring", v->expert, NULL},
     };
     return bora_pipeline_new(model, &options, log, &v->pipeline, err);
 }

@@ -45,7 +45,7 @@ static void test_defaults(void **state)
     assert_null(config->model);
     assert_null(config->model_search);
     assert_int_equal(config->window, BORA_WINDOW_AUTO);
-    assert_string_equal(config->plugins[BORA_PLUGIN_CACHE], "paged");
+    assert_string_equal(config->plugins[BORA_PLUGIN_CACHE], "ring");
     assert_int_equal(config->kv_dtype, BORA_DTYPE_F16);
     assert_true(config->memory_limit.size == 0 && config->memory_limit.percent == 0);
 }

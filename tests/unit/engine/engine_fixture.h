@@ -68,7 +68,7 @@ static void engine_open(engine *e, const engine_options *options)
         .max_positions = options->context,
         .kv_dtype = options->kv_dtype,
         .plugin_path = BORA_BUILD_DIR "/lib/bora/plugins",
-        .plugins = {NULL, "reference", "paged", options->expert, "thread"},
+        .plugins = {NULL, "reference", "ring", options->expert, "thread"},
         .ledger = e->ledger,
     };
     assert_int_equal(BORA_PLUGIN_ATTENTION, 1);

@@ -50,7 +50,7 @@ static inline void fixture_open(fixture *f, const char *name)
         .max_positions = 1024,
         .kv_dtype = BORA_DTYPE_F32,
         .plugin_path = FIXTURE_PLUGINS,
-        .plugins = {NULL, "reference", "paged", "reference", "thread"},
+        .plugins = {NULL, "reference", "ring", "reference", "thread"},
         .ledger = f->ledger,
     };
 }

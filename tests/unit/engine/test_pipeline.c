@@ -181,7 +181,7 @@ static void test_limits(void **state)
                                             .slack = 20,
                                             .max_positions = 50,
                                             .plugin_path = FIXTURE_PLUGINS,
-                                            .plugins = {NULL, "reference", "paged", "reference", "thread"}};
+                                            .plugins = {NULL, "reference", "ring", "reference", "thread"}};
         fixture_start(&f);
         bora_sequence *a = fixture_sequence(&f), *b = fixture_sequence(&f);
         bora_free(fixture_feed(&f, a, 0, 40, 10));

@@ -45,7 +45,7 @@ static void start(fixture *f, const shaped *s, uint32_t n_threads)
         .max_positions = N_POSITION,
         .kv_dtype = BORA_DTYPE_F16,
         .plugin_path = FIXTURE_PLUGINS,
-        .plugins = {NULL, "flash", "paged", "quant", NULL},
+        .plugins = {NULL, "flash", "ring", "quant", NULL},
     };
     fixture_start(f);
 }

@@ -42,7 +42,7 @@ static bora_tool_options options(void)
                                             .max_positions = 64,
                                             .kv_dtype = BORA_DTYPE_F32,
                                             .plugin_path = BORA_BUILD_DIR "/lib/bora/plugins",
-                                            .plugins = {NULL, "reference", "paged", "reference", "thread"}}};
+                                            .plugins = {NULL, "reference", "ring", "reference", "thread"}}};
 }
 
 static bora_status try_convert(const char *from, const char *to, const char *type, bool force, bora_error *err)
