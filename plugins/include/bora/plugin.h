@@ -271,11 +271,12 @@ typedef struct bora_cache_ops {
     /* A copy that can go its own way. Optional. */
     bora_status (*seq_fork)(bora_cache *cache, const bora_cache_seq *seq, bora_cache_seq **ret_seq, bora_error *err);
 
-    /* Makes room so that positions below end can be appended without failing. On an error (NOMEM, LIMIT)
-     * nothing has changed. */
+    /* Makes room so that positions below end can be appended without failing, until the sequence is forked or
+     * truncated. On an error (NOMEM, LIMIT) nothing has changed. */
     bora_status (*reserve)(bora_cache *cache, bora_cache_seq *seq, uint64_t end, bora_error *err);
     /* Stores positions first .. first+n-1 of one layer: k, v [n, n_kv_heads, head_dim] f32. first is the number
-     * of positions the layer holds already; n <= slack; reserved before. Cannot fail. */
+     * of positions the layer holds already; n <= slack; reserved before. Cannot fail. Layers go on together: what is
+     * more than window + slack behind the one that is furthest may be gone. */
     void (*append)(bora_cache *cache, bora_cache_seq *seq, uint32_t layer, uint64_t first, uint32_t n, const float *k,
                    const float *v);
     /* The runs that hold positions from .. to-1 of one layer, ascending and complete. from is not older than
