@@ -1,8 +1,9 @@
 /* Products with weight matrices that were made ready once: the fast way from activations to activations.
  *
- * A matrix of a quantised type is packed: its rows are laid side by side in strips of 16, so that one vector instruction
- * serves 16 rows (kernels/packed). It is multiplied with activations that were quantised to int8 once (bora_input_fill),
- * whoever uses them: q, k and v, gate and up. A matrix of floats stays where it is and is multiplied by matmul.c.
+ * A matrix of a quantised type is packed: its rows are laid side by side in strips of 16, so that one vector
+ * instruction serves 16 rows (kernels/packed). It is multiplied with activations that were quantised to int8 once
+ * (bora_input_fill), whoever uses them: q, k and v, gate and up. A matrix of floats stays where it is and is multiplied
+ * by matmul.c.
  *
  * Determinism: an output element depends on its row of weights and its row of x, not on the other rows, the number of
  * threads, how strips are shared out or which processor does it: quantised products have the same bits everywhere. */
@@ -15,15 +16,17 @@
 /* bora_matrix, bora_input and BORA_STRIP_ROWS are the SDK's. */
 
 /* Packs w with all threads of the pool, slice by slice. What was read is reported to the kernels' reader (see
- * bora_kernels_set_reader), which may drop it from memory: w is not read again if the matrix is packed. region holds the
- * packed weights and outlives the matrix. w's data must stay valid as long as the matrix if it is not packed.
- * Errors: NOMEM. */
+ * bora_kernels_set_reader), which may drop it from memory: w is not read again if the matrix is packed. region holds
+ * the packed weights and outlives the matrix. w's data must stay valid as long as the matrix if it is not packed.
+ * Errors: NOMEM, LIMIT (the region's ledger). */
 bora_status bora_matrix_new(bora_kernels *kernels, bora_region *region, const bora_tensor *w, bora_matrix **ret_matrix,
                             bora_error *err);
 /* Whether matrices made from now on are packed, if their type can be (true at first). False: quantised weights are
  * widened and multiplied with the activations as they are; slower, to compare with. */
 void bora_kernels_set_packing(bora_kernels *kernels, bool packing);
 void bora_matrix_free(bora_matrix *matrix); /* NULL is a no-op; the region keeps the memory */
+/* Bytes of the region that packing w will take; 0 for a type that is not packed, SIZE_MAX if they do not fit. */
+size_t bora_matrix_packed_size(const bora_tensor *w);
 
 bool bora_matrix_is_packed(const bora_matrix *matrix);
 uint64_t bora_matrix_size(const bora_matrix *matrix); /* bytes that a product reads: packed, or as in the file */
@@ -43,8 +46,8 @@ uint32_t bora_input_n_panels(uint32_t n_rows);
 void bora_input_fill(const bora_kernels *kernels, const bora_input *input, uint32_t first, uint32_t end);
 
 /* y[r, i] = row (16 * strip_begin + i) of the matrix times row r of the input, for the rows of strips strip_begin ..
- * strip_end-1 that exist; rows of y are y_stride floats apart. worker: as given by parallel_for, for scratch; not called
- * by two threads with the same worker at once. */
+ * strip_end-1 that exist; rows of y are y_stride floats apart. worker: as given by parallel_for, for scratch; not
+ * called by two threads with the same worker at once. */
 void bora_matrix_multiply(bora_kernels *kernels, const bora_matrix *matrix, const bora_input *input,
                           uint32_t strip_begin, uint32_t strip_end, uint32_t worker, float *y, size_t y_stride);
 
