@@ -16,7 +16,19 @@
 #define LINE_SIZE_MAX 190 /* bytes; libinih has room for 200 */
 
 /* How a key's text becomes a value. */
-typedef enum value_type { TEXT, PATH, SEARCH, COUNT, COUNT64, NUMBER, LAYOUT, WINDOW, DTYPE, PRODUCTS, LEVEL } value_type;
+typedef enum value_type {
+    TEXT,
+    PATH,
+    SEARCH,
+    COUNT,
+    COUNT64,
+    NUMBER,
+    LAYOUT,
+    WINDOW,
+    DTYPE,
+    PRODUCTS,
+    LEVEL
+} value_type;
 
 typedef struct config_key {
     const char *section, *name;
@@ -37,7 +49,7 @@ static const config_key keys[] = {
     {"sessions", "live_max", COUNT, AT(n_live_max), 1, 100000},
     {"sessions", "open_max", COUNT, AT(n_open_max), 1, 100000},
     {"engine", "threads", COUNT, AT(n_threads), 0, 1024},
-    {"engine", "products", PRODUCTS, AT(f32_products), 0, 0},
+    {"engine", "products", PRODUCTS, AT(rounding), 0, 0},
     {"engine", "chunk", COUNT, AT(chunk), 1, 65536},
     {"engine", "batch_tokens", COUNT, AT(batch_tokens), 1, 65536},
     {"engine", "running_max", COUNT, AT(n_running_max), 1, 4096},
@@ -181,10 +193,9 @@ static bora_status set_key(bora_config *config, const config_key *key, const cha
                              text);
         return BORA_OK;
     case PRODUCTS:
-        if (strcmp(text, "int8") != 0 && strcmp(text, "f32") != 0)
-            return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected int8 or f32", key->section, key->name,
+        if (!bora_rounding_parse(text, slot))
+            return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected " BORA_ROUNDINGS, key->section, key->name,
                              text);
-        *(bool *)slot = strcmp(text, "f32") == 0;
         return BORA_OK;
     case LEVEL:
         if (bora_log_level_parse(text) < 0)

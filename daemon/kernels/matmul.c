@@ -293,6 +293,7 @@ bora_status bora_kernels_new(const bora_cpu *cpu, bora_pool *pool, size_t max_co
     kernels->pool = pool;
     kernels->path = path;
     kernels->packed = packed;
+    kernels->bf16 = bora_bf16_choose(cpu);
     kernels->max_cols = max_cols;
     kernels->block_cols = block_cols;
     for (uint32_t i = 0; i < n_threads; i++) {
