@@ -16,19 +16,7 @@
 #define LINE_SIZE_MAX 190 /* bytes; libinih has room for 200 */
 
 /* How a key's text becomes a value. */
-typedef enum value_type {
-    TEXT,
-    PATH,
-    SEARCH,
-    COUNT,
-    COUNT64,
-    NUMBER,
-    LAYOUT,
-    WINDOW,
-    DTYPE,
-    PRODUCTS,
-    LEVEL
-} value_type;
+typedef enum value_type { TEXT, PATH, SEARCH, COUNT, COUNT64, NUMBER, LAYOUT, WINDOW, DTYPE, PRODUCTS, LEVEL } value_type;
 
 typedef struct config_key {
     const char *section, *name;
