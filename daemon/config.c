@@ -16,7 +16,20 @@
 #define LINE_SIZE_MAX 190 /* bytes; libinih has room for 200 */
 
 /* How a key's text becomes a value. */
-typedef enum value_type { TEXT, PATH, SEARCH, COUNT, COUNT64, NUMBER, LAYOUT, WINDOW, DTYPE, PRODUCTS, LEVEL } value_type;
+typedef enum value_type {
+    TEXT,
+    PATH,
+    SEARCH,
+    COUNT,
+    COUNT64,
+    NUMBER,
+    LAYOUT,
+    WINDOW,
+    DTYPE,
+    PRODUCTS,
+    MEMORY,
+    LEVEL
+} value_type;
 
 typedef struct config_key {
     const char *section, *name;
@@ -25,7 +38,11 @@ typedef struct config_key {
     double min, max; /* of COUNT, COUNT64, NUMBER */
 } config_key;
 
-#define AT(field) offsetof(bora_config, field)
+/* Of a limit in bytes; what the program itself needs is more than the least, and the log then says so. */
+#define MEMORY_MIN 1048576.0          /* 1 MiB */
+#define MEMORY_MAX 1125899906842624.0 /* 1 PiB */
+
+#define AT(field)  offsetof(bora_config, field)
 
 static const config_key keys[] = {
     {"model", "path", PATH, AT(model), 0, 0},
@@ -36,15 +53,19 @@ static const config_key keys[] = {
     {"sessions", "database", PATH, AT(database), 0, 0},
     {"sessions", "live_max", COUNT, AT(n_live_max), 1, 100000},
     {"sessions", "open_max", COUNT, AT(n_open_max), 1, 100000},
+    {"sessions", "open_per_owner", COUNT, AT(n_owner_max), 1, 100000},
+    {"sessions", "left_max", COUNT, AT(n_left_max), 0, 100000},
     {"engine", "threads", COUNT, AT(n_threads), 0, 1024},
     {"engine", "products", PRODUCTS, AT(rounding), 0, 0},
     {"engine", "chunk", COUNT, AT(chunk), 1, 65536},
     {"engine", "batch_tokens", COUNT, AT(batch_tokens), 1, 65536},
     {"engine", "running_max", COUNT, AT(n_running_max), 1, 4096},
+    {"engine", "max_step_ms", COUNT, AT(max_step_ms), 0, 3600000},
     {"engine", "context", COUNT64, AT(context), 0, BORA_POSITIONS_MAX},
     {"pipeline", "stages", COUNT, AT(n_stages), 1, 64},
     {"cache", "type", DTYPE, AT(kv_dtype), 0, 0},
     {"cache", "slack", COUNT, AT(slack), 1, 65536},
+    {"memory", "limit", MEMORY, AT(memory_limit), MEMORY_MIN, MEMORY_MAX},
     {"plugins", "path", TEXT, AT(plugin_path), 0, 0},
     {"plugins", "attention", TEXT, AT(plugins[BORA_PLUGIN_ATTENTION]), 0, 0},
     {"plugins", "cache", TEXT, AT(plugins[BORA_PLUGIN_CACHE]), 0, 0},
@@ -58,6 +79,7 @@ static const config_key keys[] = {
     {"generate", "repetition_penalty", NUMBER, AT(sampling.repetition_penalty), 0.01, 10},
     {"generate", "repetition_window", COUNT, AT(sampling.repetition_window), 0, 4096},
     {"log", "level", LEVEL, AT(log_level), 0, 0},
+    {"log", "slow_step_ms", COUNT, AT(slow_step_ms), 0, 3600000},
 };
 
 /* ---- values -------------------------------------------------------------------------------------------- */
@@ -131,6 +153,47 @@ static bora_status set_window(const config_key *key, const char *text, uint32_t 
     return BORA_OK;
 }
 
+/* Behind the number of a size: what it is to be multiplied with; 0: no such unit. */
+static uint64_t size_unit(const char *unit)
+{
+    static const char letters[] = "KMGT";
+    unit += strspn(unit, " ");
+    if (!*unit)
+        return 1;
+    const char *letter = strchr(letters, *unit & ~0x20); /* k is K */
+    if (!letter || !*letter || (unit[1] && strcmp(unit + 1, "iB") != 0))
+        return 0;
+    return UINT64_C(1) << 10 * (letter - letters + 1);
+}
+
+static bora_status set_memory(const config_key *key, const char *text, bora_config_size *slot, bora_error *err)
+{
+    bora_config_size memory = {0};
+    if (strcmp(text, "auto") == 0) {
+        *slot = memory;
+        return BORA_OK;
+    }
+    char *end = NULL;
+    errno = 0;
+    unsigned long long count = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
+    bool is_right = end && !errno;
+    if (is_right && strcmp(end, "%") == 0) {
+        is_right = count >= 1 && count <= 100;
+        memory.percent = (uint32_t)count;
+    } else if (is_right) {
+        is_right = !__builtin_mul_overflow((uint64_t)count, size_unit(end), &memory.size) &&
+                   (double)memory.size >= key->min && (double)memory.size <= key->max;
+    }
+    if (!is_right)
+        return bora_fail(
+            err, BORA_E_INVAL,
+            "%s.%s is '%.60s', expected auto, a size from 1M to 1024T such as 20G or 512 MiB, or a share of "
+            "the machine from 1%% to 100%%",
+            key->section, key->name, text);
+    *slot = memory;
+    return BORA_OK;
+}
+
 static bora_status read_number(const config_key *key, const char *text, float *ret_number, bora_error *err)
 {
     char *end = NULL;
@@ -185,6 +248,8 @@ static bora_status set_key(bora_config *config, const config_key *key, const cha
             return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected " BORA_ROUNDINGS, key->section, key->name,
                              text);
         return BORA_OK;
+    case MEMORY:
+        return set_memory(key, text, slot, err);
     case LEVEL:
         if (bora_log_level_parse(text) < 0)
             return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected error, warn, info or debug", key->section,
@@ -373,6 +438,8 @@ bora_status bora_config_init(bora_config *config, bora_error *err)
         .layout = BORA_CHAT_AUTO,
         .n_live_max = 64,
         .n_open_max = 256,
+        .n_owner_max = 64,
+        .n_left_max = 16,
         .n_stages = 1,
         .chunk = 256,
         .batch_tokens = 512,
@@ -382,6 +449,7 @@ bora_status bora_config_init(bora_config *config, bora_error *err)
         .max_tokens = 512,
         .sampling = BORA_SAMPLING_DEFAULT,
         .log_level = BORA_LOG_INFO,
+        .slow_step_ms = 5000,
     };
     static const char *const plugins[BORA_PLUGIN_KINDS + 1] = {NULL, "flash", "ring", "quant", "thread"};
     for (uint32_t kind = 1; kind <= BORA_PLUGIN_KINDS; kind++) {

@@ -25,6 +25,12 @@ typedef struct bora_config_option {
     char *plugin, *key, *value;
 } bora_config_option;
 
+/* A limit in bytes, or in per cent of the machine; both 0: the default rule (base/ledger.h). */
+typedef struct bora_config_size {
+    uint64_t size;
+    uint32_t percent;
+} bora_config_size;
+
 /* Caller-owned; strings are the config's. */
 typedef struct bora_config {
     /* [model] */
@@ -36,16 +42,20 @@ typedef struct bora_config {
     char *socket; /* path or endpoint; NULL: the default rule (proto/endpoint.h) */
     /* [sessions] */
     char *database; /* path; NULL: the default rule */
-    uint32_t n_live_max, n_open_max;
+    uint32_t n_live_max, n_open_max, n_owner_max;
+    uint32_t n_left_max; /* sequences of finished requests outside sessions, kept as beginnings of later ones */
     /* [engine] */
     uint32_t n_threads; /* 0: one per core */
     uint32_t n_stages;
     uint32_t chunk, batch_tokens, n_running_max;
-    uint64_t context; /* positions; 0: what the model states, else 32768 */
+    uint32_t max_step_ms; /* 0: by what a step without prompts takes */
+    uint64_t context;     /* positions; 0: what the model states, else 32768 */
     /* [cache] */
     bora_rounding rounding; /* [engine] products: what they round activations to */
     uint32_t kv_dtype;      /* BORA_DTYPE_F32, _F16 or _Q8_0 */
     uint32_t slack;         /* positions that can be taken back */
+    /* [memory] */
+    bora_config_size memory_limit;
     /* [plugins] */
     char *plugin_path;                    /* "dir:dir"; NULL: beside the program */
     char *plugins[BORA_PLUGIN_KINDS + 1]; /* by kind; [0] unused */
@@ -55,7 +65,8 @@ typedef struct bora_config {
     uint32_t max_tokens;
     bora_sampling sampling; /* seed unused */
     /* [log] */
-    int log_level; /* BORA_LOG_* */
+    int log_level;         /* BORA_LOG_* */
+    uint32_t slow_step_ms; /* 0: slow steps are not logged */
 } bora_config;
 
 /* The defaults. Errors: NOMEM. */

@@ -1,7 +1,7 @@
 /* borad: reads the configuration, puts the house together, serves until a signal, takes it apart again.
  *
- *   config -> log -> model -> pipeline -> scheduler (engine thread) -> store (store thread) -> sessions -> server (this
- * thread)
+ *   config -> log -> memory ledger -> model -> pipeline -> scheduler (engine thread) -> store (store thread)
+ *          -> sessions -> server (this thread)
  *
  * Of model and pipeline only the headers, options and plugins are looked at before the socket is there, which is quick;
  * the weights are made ready behind it, on a thread of the scheduler's. */
@@ -9,6 +9,8 @@
 
 #include "base/file.h"
 #include "base/guard.h"
+#include "base/ledger.h"
+#include "base/machine_memory.h"
 #include "base/memory.h"
 #include "endpoint.h"
 #include "server/server.h"
@@ -16,6 +18,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +29,15 @@
 #define EXIT_FAILED     1
 #define EXIT_USAGE      2
 #define CONTEXT_DEFAULT 32768u
+
+/* What the program takes beside what is counted piece by piece: code and libraries, stacks, ZeroMQ's and SQLite's
+ * buffers, what malloc keeps. An idle daemon on bora-tiny has 13 MiB of that, half of it files that others share; after
+ * long use 16. The rest is room for plugins' libraries and for the unused ends of huge pages. */
+#define PROGRAM_SIZE    (UINT64_C(32) << 20)
+/* Larger pieces are maps of their own, which go back to the system when they are freed: memory that was given back to
+ * the ledger is not held. (malloc would raise this by itself, up to 32 MiB.) */
+#define MAP_THRESHOLD   (256 << 10)
+#define HEAPS_MAX       4 /* of malloc; it would make eight per core, and what one has free helps no other */
 
 static const char usage[] =
     "usage: borad [OPTION...]\n"
@@ -38,6 +50,7 @@ static const char usage[] =
     "  -c, --config FILE         instead of ~/.config/bora/borad.conf or /etc/bora/borad.conf; none: no file\n"
     "  -p, --plugin KIND=NAME    attention, cache, expert or link plugin: a name or an absolute path\n"
     "  -t, --threads N           compute threads (default: one per core)\n"
+    "      --memory-limit SIZE   what the daemon may take in all: 20G, 80% of the machine, or auto (default: 90%)\n"
     "      --stages N            pipeline stages (default: 1)\n"
     "      --set SECTION.KEY=VALUE   any key of the configuration file\n"
     "      --check               read configuration, model and plugins, say so, and end\n"
@@ -46,7 +59,7 @@ static const char usage[] =
     "\n"
     "borad(8) and borad.conf(5) have the details. Talk to it with bora(1).\n";
 
-enum { OPT_SET = 256, OPT_STAGES, OPT_CHECK, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION };
+enum { OPT_SET = 256, OPT_STAGES, OPT_MEMORY_LIMIT, OPT_CHECK, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION };
 
 static const struct option long_options[] = {
     {"model", required_argument, NULL, 'm'},
@@ -56,6 +69,7 @@ static const struct option long_options[] = {
     {"plugin", required_argument, NULL, 'p'},
     {"threads", required_argument, NULL, 't'},
     {"stages", required_argument, NULL, OPT_STAGES},
+    {"memory-limit", required_argument, NULL, OPT_MEMORY_LIMIT},
     {"set", required_argument, NULL, OPT_SET},
     {"check", no_argument, NULL, OPT_CHECK},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
@@ -71,7 +85,10 @@ typedef struct borad {
     char *base;                                           /* folder above that of the program: <base>/bin/borad */
     char *model_path, *plugin_path, *endpoint, *database; /* as resolved; endpoint: libc's memory */
     bora_plugin_option *option_items;
+    bora_plugin_option *swap_items; /* of one plugin, for plugin.use */
     bora_plugin_options plugin_options[BORA_PLUGIN_KINDS + 1];
+    bora_ledger *ledger;
+    bool has_program; /* the program's allowance is taken */
     bora_model *model;
     bora_loader *loader;
     bora_pipeline *pipeline;
@@ -116,6 +133,8 @@ static bora_status set_option(bora_config *config, int option, const char *value
         return bora_config_set(config, "engine", "threads", value, err);
     case OPT_STAGES:
         return bora_config_set(config, "pipeline", "stages", value, err);
+    case OPT_MEMORY_LIMIT:
+        return bora_config_set(config, "memory", "limit", value, err);
     case OPT_LOG_LEVEL:
         return bora_config_set(config, "log", "level", value, err);
     case OPT_SET:
@@ -265,9 +284,11 @@ static bora_status open_pipeline(borad *self, bora_error *err)
         .kv_dtype = config->kv_dtype,
         .rounding = config->rounding,
         .plugin_path = self->plugin_path,
+        .ledger = self->ledger,
     };
     self->option_items = bora_calloc(config->n_options, sizeof *self->option_items);
-    if (!self->option_items)
+    self->swap_items = bora_calloc(config->n_options, sizeof *self->swap_items);
+    if (!self->option_items || !self->swap_items)
         return bora_fail(err, BORA_E_NOMEM, "plugin options");
     bora_plugin_option *items = self->option_items;
     for (uint32_t kind = 1; kind <= BORA_PLUGIN_KINDS; kind++) {
@@ -280,14 +301,39 @@ static bora_status open_pipeline(borad *self, bora_error *err)
     return bora_pipeline_open(self->model, &options, &self->log, &self->pipeline, err);
 }
 
+static bora_status make_ledger(borad *self, bora_error *err)
+{
+    const bora_config_size *asked = &self->config.memory_limit;
+    uint64_t limit = asked->size      ? asked->size
+                     : asked->percent ? bora_machine_memory() / 100 * asked->percent
+                                      : bora_ledger_default_limit();
+    bora_status st = bora_ledger_new(limit, &self->ledger, err);
+    if (st != BORA_OK)
+        return st;
+    bora_logf(&self->log, BORA_LOG_INFO, "memory limit %s%s", bora_show_size(limit).text,
+              asked->size || asked->percent ? "" : ", nine tenths of what the machine allows");
+    self->has_program = bora_ledger_take(self->ledger, BORA_LEDGER_PROGRAM, PROGRAM_SIZE);
+    if (!self->has_program)
+        return bora_fail(err, BORA_E_LIMIT,
+                         "memory limit: %s are not even enough for the program (%s): raise memory.limit",
+                         bora_show_size(limit).text, bora_show_size(PROGRAM_SIZE).text);
+    return BORA_OK;
+}
+
 static bora_status build(borad *self, bora_error *err)
 {
     const bora_config *config = &self->config;
-    bora_model_options model_options = {.layout = config->layout, .window = config->window};
+    bora_model_options model_options = {.layout = config->layout, .window = config->window, .ledger = self->ledger};
     bora_status st = bora_model_open(self->model_path, &model_options, &self->log, &self->model, err);
     if (st == BORA_OK)
         st = bora_loader_new(self->model, &self->log, &self->loader, err);
     return st == BORA_OK ? open_pipeline(self, err) : st;
+}
+
+static bora_plugin_options plugin_options_of(void *arg, uint32_t kind, const char *name)
+{
+    borad *self = arg;
+    return bora_config_plugin_options(&self->config, kind, name, self->swap_items);
 }
 
 static bora_status start(borad *self, bora_error *err)
@@ -296,6 +342,9 @@ static bora_status start(borad *self, bora_error *err)
     bora_scheduler_options scheduler_options = {.chunk = config->chunk,
                                                 .batch_tokens = config->batch_tokens,
                                                 .max_running = config->n_running_max,
+                                                .max_step_ms = config->max_step_ms,
+                                                .slow_step_ms = config->slow_step_ms,
+                                                .n_left_max = config->n_left_max,
                                                 .loader = self->loader};
     bora_status st = bora_mailbox_new(&self->events, err);
     if (st == BORA_OK)
@@ -308,6 +357,7 @@ static bora_status start(borad *self, bora_error *err)
         .layout = bora_model_layout(self->model),
         .n_live_max = config->n_live_max,
         .n_open_max = config->n_open_max,
+        .n_owner_max = config->n_owner_max,
         .context = bora_pipeline_options_of(self->pipeline)->max_positions,
     };
     if (st == BORA_OK)
@@ -320,6 +370,9 @@ static bora_status start(borad *self, bora_error *err)
         .max_tokens = config->max_tokens,
         .sampling = config->sampling,
         .plugin_path = self->plugin_path,
+        .plugin_options = plugin_options_of,
+        .plugin_options_arg = self,
+        .ledger = self->ledger,
         .model = self->model,
         .pipeline = self->pipeline,
         .scheduler = self->scheduler,
@@ -342,6 +395,20 @@ static void empty_mailboxes(borad *self)
         bora_event_free((bora_event *)mail);
 }
 
+/* All have given back by now what they took. */
+static void free_ledger(borad *self)
+{
+    bora_ledger_state books;
+    if (self->has_program)
+        bora_ledger_give(self->ledger, BORA_LEDGER_PROGRAM, PROGRAM_SIZE);
+    bora_ledger_get(self->ledger, &books);
+    for (uint32_t account = 0; account < BORA_LEDGER_COUNT; account++)
+        if (books.accounts[account])
+            bora_logf(&self->log, BORA_LOG_WARN, "%s of memory for %s were never given back",
+                      bora_show_size(books.accounts[account]).text, bora_ledger_name(account));
+    bora_ledger_free(self->ledger);
+}
+
 /* The server goes last of those that requests pass through: jobs that come back from the store still answer them. */
 static void take_apart(borad *self)
 {
@@ -355,9 +422,11 @@ static void take_apart(borad *self)
     bora_pipeline_free(self->pipeline);
     bora_loader_free(self->loader);
     bora_model_free(self->model);
+    free_ledger(self);
     bora_mailbox_free(self->events);
     bora_mailbox_free(self->replies);
     bora_free(self->option_items);
+    bora_free(self->swap_items);
     bora_free(self->base);
     bora_free(self->model_path);
     bora_free(self->plugin_path);
@@ -391,7 +460,9 @@ static bora_status run(borad *self, bool check_only, bora_error *err)
                                                  : bora_format("%s/lib/bora/plugins", self->base);
     if (!self->plugin_path)
         return bora_fail(err, BORA_E_NOMEM, "plugins");
-    st = build(self, err);
+    st = make_ledger(self, err);
+    if (st == BORA_OK)
+        st = build(self, err);
     if (st != BORA_OK)
         return st;
     const bora_pipeline_options *options = bora_pipeline_options_of(self->pipeline);
@@ -418,6 +489,10 @@ static void prepare_process(void)
     (void)signal(SIGXFSZ, SIG_IGN); /* a file at its limit is an error of the store, not our end */
     /* OpenBLAS reads this when a plugin loads it; the host owns the threads. */
     (void)setenv("OPENBLAS_NUM_THREADS", "1", 1); /* only fails without memory: then nothing else works either */
+#if defined(__GLIBC__)
+    (void)mallopt(M_MMAP_THRESHOLD, MAP_THRESHOLD); /* hints: without them more is held than is in use */
+    (void)mallopt(M_ARENA_MAX, HEAPS_MAX);
+#endif
 }
 
 int main(int argc, char **argv)

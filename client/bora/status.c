@@ -1,5 +1,8 @@
 /* bora status: how the daemon is. */
 #include "command.h"
+#include "text.h"
+
+#include <string.h>
 
 static uint64_t number(const bora_client_value *map, const char *key)
 {
@@ -9,6 +12,59 @@ static uint64_t number(const bora_client_value *map, const char *key)
 static void add_text(bora_table *table, const bora_client_value *map, const char *key)
 {
     bora_table_add_value(table, bora_client_value_get(map, key));
+}
+
+static bool is_named(const bora_client_value *key, const char *name)
+{
+    size_t size = 0;
+    const char *text = bora_client_value_text(key, &size);
+    return text && size == strlen(name) && memcmp(text, name, size) == 0;
+}
+
+/* An account's name and size behind the others. One of which there is nothing is left out, but for the two that
+ * everybody looks for. */
+static void append_account(bora_text *text, const bora_client_value *key, uint64_t size, const char *type,
+                           size_t type_size)
+{
+    const bool is_kv = is_named(key, "kv");
+    size_t name_size = 0;
+    const char *name = bora_client_value_text(key, &name_size);
+    if (size == 0 && !is_kv && !is_named(key, "weights"))
+        return;
+    bora_text_append_string(text, text->size ? ", " : "");
+    if (is_kv)
+        bora_text_append_string(text, "sessions");
+    else
+        bora_text_append_safe(text, name ? name : "", name_size, BORA_TEXT_ONE_LINE);
+    bora_text_append_string(text, " ");
+    bora_text_append_string(text, bora_show_bytes(size).text);
+    if (is_kv && type_size) {
+        bora_text_append_string(text, " (");
+        bora_text_append_safe(text, type, type_size, BORA_TEXT_ONE_LINE);
+        bora_text_append_string(text, ")");
+    }
+}
+
+/* memory: the map of that name; type: elements of the caches. */
+static void add_memory(bora_table *table, const bora_client_value *memory, const char *type, size_t type_size)
+{
+    static const char *const totals[] = {"limit", "used", "peak", "rss_bytes"};
+    bora_text accounts = {0};
+    for (uint32_t i = 0; i < bora_client_value_count(memory); i++) {
+        const bora_client_value *key = bora_client_value_key(memory, i);
+        bool is_total = false;
+        for (size_t t = 0; t < sizeof totals / sizeof totals[0]; t++)
+            is_total |= is_named(key, totals[t]);
+        if (!is_total)
+            append_account(&accounts, key, bora_client_value_uint(bora_client_value_at(memory, i), 0), type, type_size);
+    }
+    bora_table_add(table, "memory");
+    bora_table_addf(table, "%s of %s: %s", bora_show_bytes(number(memory, "used")).text,
+                    bora_show_bytes(number(memory, "limit")).text, accounts.data ? accounts.data : "");
+    bora_table_add(table, "resident");
+    bora_table_addf(table, "%s; at most %s were in use so far", bora_show_bytes(number(memory, "rss_bytes")).text,
+                    bora_show_bytes(number(memory, "peak")).text);
+    bora_text_release(&accounts);
 }
 
 static void add_facts(bora_table *table, const bora_client_value *value)
@@ -43,9 +99,7 @@ static void add_facts(bora_table *table, const bora_client_value *value)
                     (unsigned long)n_stages, bora_plural(n_stages));
     bora_table_add(table, "processor");
     add_text(table, value, "cpu");
-    bora_table_add(table, "memory");
-    bora_table_addf(table, "%s of weights, %s of KV caches (%.*s)", bora_show_bytes(number(value, "weight_bytes")).text,
-                    bora_show_bytes(number(value, "kv_bytes")).text, (int)type_size, type);
+    add_memory(table, bora_client_value_get(value, "memory"), type, type_size);
     bora_table_add(table, "work");
     bora_table_addf(table, "%s running, %s waiting, %s connection%s", bora_show_count(number(value, "n_running")).text,
                     bora_show_count(number(value, "n_waiting")).text, bora_show_count(n_connections).text,

@@ -61,6 +61,14 @@ char *bora_arena_text(bora_arena *arena, const char *text, size_t n)
     return copy;
 }
 
+size_t bora_arena_size(const bora_arena *arena)
+{
+    size_t size = 0;
+    for (const bora_arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next)
+        size += sizeof *chunk + chunk->size; /* all of it is in memory: cannot overflow */
+    return size;
+}
+
 void bora_arena_release(bora_arena *arena)
 {
     while (arena->chunks) {

@@ -16,6 +16,7 @@ typedef struct bora_arena {
 void *bora_arena_alloc(bora_arena *arena, size_t n, size_t size);
 /* A zero-terminated copy of n bytes of text. */
 char *bora_arena_text(bora_arena *arena, const char *text, size_t n);
+size_t bora_arena_size(const bora_arena *arena); /* bytes of memory that it has */
 /* Frees everything; the arena is empty afterwards. */
 void bora_arena_release(bora_arena *arena);
 

@@ -35,11 +35,21 @@ typedef struct bora_ledger_state {
 
 /* NULL ledger: all zero. */
 void bora_ledger_get(const bora_ledger *ledger, bora_ledger_state *ret_state);
-/* "weights" ...; as in PROTOCOL.md. */
+/* "weights", "kv", "activations", "plugins", "requests", "store", "program", as in PROTOCOL.md; "unknown" for any other
+ * number. */
 const char *bora_ledger_name(uint32_t account);
+/* Says why size bytes for what ("packed weights") could not be had: LIMIT if the ledger has not that much left, with
+ * limit and use in the message; else NOMEM. */
+bora_status bora_ledger_fail(const bora_ledger *ledger, const char *what, uint64_t size, bora_error *err);
 
-/* What the machine allows this process: nine tenths of the least of physical memory, the cgroup's memory.max (and those
- * above it) and RLIMIT_AS and RLIMIT_DATA. */
+/* A size for people: "512 MiB", "3.5 KiB". */
+typedef struct bora_size_text {
+    char text[32];
+} bora_size_text;
+bora_size_text bora_show_size(uint64_t size);
+
+/* What the machine allows this process: nine tenths of bora_machine_memory, the least of physical memory, the cgroup's
+ * memory.max (and those above it) and RLIMIT_AS and RLIMIT_DATA. */
 uint64_t bora_ledger_default_limit(void);
 
 #endif

@@ -9,7 +9,8 @@
 
 #define ALIGNMENT     ((size_t)64)
 #define HUGE_PAGE     ((size_t)2 << 20)
-/* A step is as large as all before it together, within these; what is larger than that gets a step of its own. */
+/* A step is a quarter of all before it together, within these; what is larger than that gets a step of its own. No more
+ * than a quarter, because limits of the system (RLIMIT_DATA) count what is only reserved. */
 #define STEP_SIZE_MIN ((size_t)4 << 20)
 #define STEP_SIZE_MAX ((size_t)256 << 20)
 
@@ -22,16 +23,20 @@ struct region_step {
 _Static_assert(sizeof(region_step) <= ALIGNMENT, "the record takes one alignment");
 
 struct bora_region {
+    bora_ledger *ledger;
+    uint32_t account;
     region_step *steps; /* the first one is handed out from */
     size_t reserved;    /* bytes of all steps */
-    size_t size;        /* bytes handed out */
+    size_t size;        /* bytes handed out, and taken from the ledger */
 };
 
-bora_status bora_region_new(bora_region **ret_region, bora_error *err)
+bora_status bora_region_new(bora_ledger *ledger, uint32_t account, bora_region **ret_region, bora_error *err)
 {
     bora_region *region = bora_calloc(1, sizeof *region);
     if (!region)
         return bora_fail(err, BORA_E_NOMEM, "a region of memory");
+    region->ledger = ledger;
+    region->account = account;
     *ret_region = region;
     return BORA_OK;
 }
@@ -45,6 +50,7 @@ void bora_region_free(bora_region *region)
         (void)munmap(region->steps, region->steps->size); /* as it was mapped: cannot fail */
         region->steps = next;
     }
+    bora_ledger_give(region->ledger, region->account, region->size);
     bora_free(region);
 }
 
@@ -73,7 +79,7 @@ static void *map_aligned(size_t size)
 /* A step with room for need bytes, linked in: in front to go on with, or, if it is full with that, behind the first. */
 static region_step *step_new(bora_region *region, size_t need)
 {
-    size_t usual = region->reserved, size;
+    size_t usual = region->reserved / 4, size;
     if (usual < STEP_SIZE_MIN)
         usual = STEP_SIZE_MIN;
     if (usual > STEP_SIZE_MAX)
@@ -84,6 +90,8 @@ static region_step *step_new(bora_region *region, size_t need)
     if (!bora_size_round_up(own ? need : usual, HUGE_PAGE, &size))
         return NULL;
     region_step *step = map_aligned(size);
+    if (!step && !own && bora_size_round_up(need, HUGE_PAGE, &size))
+        step = map_aligned(size); /* no room for later ones any more, but for this */
     if (!step)
         return NULL;
     step->size = size;
@@ -102,17 +110,27 @@ static region_step *step_new(bora_region *region, size_t need)
 void *bora_region_alloc(bora_region *region, size_t size)
 {
     size_t need;
-    if (bora_memory_refused() || !bora_size_round_up(size ? size : 1, ALIGNMENT, &need))
+    if (bora_memory_refused() || !bora_size_round_up(size ? size : 1, ALIGNMENT, &need) ||
+        !bora_ledger_take(region->ledger, region->account, need))
         return NULL;
     region_step *step = region->steps;
     if (!step || step->size - step->used < need)
         step = step_new(region, need);
-    if (!step)
+    if (!step) {
+        bora_ledger_give(region->ledger, region->account, need);
         return NULL;
+    }
     void *memory = (char *)step + step->used;
     step->used += need;
     region->size += need;
     return memory;
+}
+
+bora_status bora_region_fail(const bora_region *region, const char *what, size_t size, bora_error *err)
+{
+    size_t need = SIZE_MAX;
+    (void)bora_size_round_up(size ? size : 1, ALIGNMENT, &need); /* else it is too much in any case */
+    return bora_ledger_fail(region->ledger, what, need, err);
 }
 
 size_t bora_region_size(const bora_region *region)

@@ -13,6 +13,7 @@ struct bora_loader {
     _Atomic uint64_t n_done;       /* atomic: read by any thread, written by the one that builds */
     bool forgets;                  /* memory is short: the page cache gives the file up, too */
     uint64_t started_ns, told_ns;  /* of the run, of the log's last line */
+    bool is_running;               /* later, plugins that take the place of others may read weights again */
     const uint8_t *ahead, *behind; /* end of what was asked for ahead of time, and of what was read last */
 };
 
@@ -65,7 +66,7 @@ static void on_read(void *arg, const void *from, size_t size)
     uint64_t done = atomic_load_explicit(&loader->n_done, memory_order_relaxed) + size;
     atomic_store_explicit(&loader->n_done, done, memory_order_relaxed);
     const uint64_t now = bora_task_now_ns();
-    if (now - loader->told_ns < LINE_NS)
+    if (!loader->is_running || now - loader->told_ns < LINE_NS)
         return;
     loader->told_ns = now;
     const double seconds = seconds_since(loader->started_ns);
@@ -100,7 +101,9 @@ bora_status bora_loader_run(bora_loader *loader, bora_pipeline *pipeline, bora_e
     bora_logf(loader->log, BORA_LOG_INFO, "loading model '%s', %llu MiB%s", bora_model_name(loader->model),
               (unsigned long long)(size >> 20),
               loader->forgets ? "; memory is short: not keeping its file in the page cache" : "");
+    loader->is_running = true;
     bora_status st = bora_pipeline_build(pipeline, err);
+    loader->is_running = false;
     if (st == BORA_OK)
         log_end(loader);
     return st;

@@ -1,5 +1,6 @@
 #include "engine/pipeline.h"
 
+#include "base/counted.h"
 #include "base/memory.h"
 #include "base/size.h"
 #include "engine/pipeline_private.h"
@@ -8,61 +9,6 @@
 #include <string.h>
 
 #define STAGES_MAX 64u
-
-static bora_status load_plugins(bora_pipeline *pipeline, bora_error *err)
-{
-    const bora_pipeline_options *options = &pipeline->options;
-    for (uint32_t kind = BORA_PLUGIN_ATTENTION; kind <= BORA_PLUGIN_LINK; kind++) {
-        if (kind == BORA_PLUGIN_LINK && options->n_stages == 1)
-            continue;
-        if (!options->plugins[kind])
-            return bora_fail(err, BORA_E_INVAL, "no %s plugin is named", bora_plugin_kind_name(kind));
-        BORA_CLEANUP(bora_freep) char *path = NULL;
-        bora_status st = bora_plugin_find(kind, options->plugins[kind], options->plugin_path, &path, err);
-        if (st == BORA_OK)
-            st = bora_plugin_load(path, kind, pipeline->log, &pipeline->libraries[kind], err);
-        if (st != BORA_OK)
-            return st;
-    }
-    return BORA_OK;
-}
-
-/* Types may be mixed within a file, even within a layer. */
-static bora_status check_expert_types(const bora_pipeline *pipeline, bora_error *err)
-{
-    const bora_plugin_library *library = pipeline->libraries[BORA_PLUGIN_EXPERT];
-    uint32_t types = 0;
-    for (uint32_t l = 0; l < pipeline->hparams->n_layers; l++) {
-        const bora_layer_weights *layer = bora_model_layer(pipeline->model, l);
-        for (uint32_t e = 0; e < pipeline->hparams->n_experts; e++)
-            types |= BORA_DTYPE_BIT(layer->w1[e].dtype) | BORA_DTYPE_BIT(layer->w2[e].dtype) |
-                     BORA_DTYPE_BIT(layer->w3[e].dtype);
-    }
-    const uint32_t strange = types & ~bora_plugin_dtypes(library);
-    if (strange)
-        return bora_fail(err, BORA_E_UNSUPPORTED, "plugin expert/%s cannot use %s weights, which this model has",
-                         bora_plugin_name(library), bora_block_of((uint32_t)__builtin_ctz(strange))->name);
-    return BORA_OK;
-}
-
-/* Refuses a pair that cannot talk, by name and reason. */
-static bora_status check_pair(const bora_pipeline *pipeline, bora_error *err)
-{
-    uint32_t dtype = pipeline->options.kv_dtype;
-    size_t head_size;
-    if (dtype != BORA_DTYPE_F32 && dtype != BORA_DTYPE_F16 && dtype != BORA_DTYPE_Q8_0)
-        return bora_fail(err, BORA_E_INVAL, "the cache's element type must be f32, f16 or q8_0");
-    if (!bora_block_row_size(dtype, pipeline->hparams->head_dim, &head_size))
-        return bora_fail(err, BORA_E_UNSUPPORTED,
-                         "keys of %u elements are not whole blocks of %s, which has %u in each",
-                         pipeline->hparams->head_dim, bora_block_of(dtype)->name, bora_block_of(dtype)->n_elements);
-    for (uint32_t kind = BORA_PLUGIN_ATTENTION; kind <= BORA_PLUGIN_CACHE; kind++)
-        if (!(bora_plugin_dtypes(pipeline->libraries[kind]) & BORA_DTYPE_BIT(dtype)))
-            return bora_fail(err, BORA_E_UNSUPPORTED, "plugin %s/%s does not speak %s keys and values",
-                             bora_plugin_kind_name(kind), bora_plugin_name(pipeline->libraries[kind]),
-                             bora_block_of(dtype)->name);
-    return check_expert_types(pipeline, err);
-}
 
 static bora_status find_classes(bora_pipeline *pipeline, bora_error *err)
 {
@@ -108,13 +54,18 @@ static bora_status make_stages(bora_pipeline *pipeline, bora_error *err)
     /* As the reference cuts: what ceil leaves for the last stages may be nothing. */
     uint32_t each = (n_layers + n_stages - 1) / n_stages;
     pipeline->stages = bora_calloc(n_stages, sizeof(bora_stage *));
-    pipeline->parts = bora_calloc((size_t)n_stages * pipeline->options.max_tokens, sizeof(bora_stage_part));
-    size_t hidden_size;
+    if (!pipeline->stages)
+        return bora_fail(err, BORA_E_NOMEM, "%u stages", n_stages);
+    bora_ledger *ledger = pipeline->options.ledger;
+    size_t n_parts = (size_t)n_stages * pipeline->options.max_tokens, hidden_size;
     if (!bora_size_mul(pipeline->options.max_tokens, (size_t)pipeline->hparams->dim * sizeof(float), &hidden_size))
         return bora_fail(err, BORA_E_NOMEM, "hidden states");
-    pipeline->hidden = bora_alloc_aligned(64, hidden_size);
-    if (!pipeline->stages || !pipeline->parts || !pipeline->hidden)
-        return bora_fail(err, BORA_E_NOMEM, "%u stages", n_stages);
+    pipeline->parts = bora_counted_calloc(ledger, BORA_LEDGER_ACTIVATIONS, n_parts, sizeof(bora_stage_part));
+    if (!pipeline->parts)
+        return bora_counted_fail(ledger, "parts of a batch", n_parts * sizeof(bora_stage_part), err);
+    pipeline->hidden = bora_counted_alloc(ledger, BORA_LEDGER_ACTIVATIONS, hidden_size);
+    if (!pipeline->hidden)
+        return bora_counted_fail(ledger, "hidden states of a batch", hidden_size, err);
     uint32_t share = pipeline->options.n_threads / n_stages;
     for (uint32_t s = 0; s < n_stages; s++) {
         if (bora_pipeline_is_cancelled(&pipeline->options))
@@ -159,14 +110,17 @@ bora_status bora_pipeline_open(const bora_model *model, const bora_pipeline_opti
     pipeline->log = log;
     pipeline->options = *options;
     (void)pthread_mutex_init(&pipeline->trace_lock, NULL); /* default attributes: cannot fail on Linux */
+    (void)pthread_mutex_init(&pipeline->libraries_lock, NULL);
     bora_cpu_detect(&pipeline->cpu);
     bora_status st = check_options(pipeline, err);
     if (st == BORA_OK)
         st = find_classes(pipeline, err);
     if (st == BORA_OK)
-        st = load_plugins(pipeline, err);
+        st = bora_pipeline_load_plugins(pipeline, err);
     if (st == BORA_OK)
-        st = check_pair(pipeline, err);
+        st = bora_pipeline_check_plugins(pipeline, pipeline->libraries, err);
+    if (st == BORA_OK)
+        st = bora_pipeline_check_weights(pipeline, err);
     if (st != BORA_OK)
         return st;
     *ret_pipeline = bora_steal(&pipeline);
@@ -177,7 +131,8 @@ bora_status bora_pipeline_build(bora_pipeline *pipeline, bora_error *err)
 {
     bora_status st = make_stages(pipeline, err);
     if (st == BORA_OK && pipeline->options.n_stages > 1)
-        st = bora_stages_new(pipeline, &pipeline->threads, err);
+        st = bora_stages_new(pipeline, pipeline->libraries[BORA_PLUGIN_LINK],
+                             pipeline->options.plugin_options[BORA_PLUGIN_LINK], &pipeline->threads, err);
     return st;
 }
 
@@ -202,12 +157,13 @@ void bora_pipeline_free(bora_pipeline *pipeline)
     for (uint32_t s = 0; pipeline->stages && s < pipeline->options.n_stages; s++)
         bora_stage_free(pipeline->stages[s]);
     bora_free(pipeline->stages);
-    bora_free(pipeline->parts);
-    bora_free(pipeline->hidden);
+    bora_counted_free(pipeline->parts);
+    bora_counted_free(pipeline->hidden);
     for (uint32_t c = 0; c < pipeline->n_classes; c++)
         bora_free(pipeline->classes[c].layers);
     for (size_t kind = 0; kind < BORA_ARRAY_SIZE(pipeline->libraries); kind++)
         bora_plugin_unload(pipeline->libraries[kind]);
+    (void)pthread_mutex_destroy(&pipeline->libraries_lock);
     (void)pthread_mutex_destroy(&pipeline->trace_lock);
     bora_free(pipeline);
 }
@@ -225,11 +181,6 @@ const bora_pipeline_options *bora_pipeline_options_of(const bora_pipeline *pipel
 const bora_cpu *bora_pipeline_cpu(const bora_pipeline *pipeline)
 {
     return &pipeline->cpu;
-}
-
-const bora_plugin_library *bora_pipeline_plugin(const bora_pipeline *pipeline, uint32_t kind)
-{
-    return kind < BORA_ARRAY_SIZE(pipeline->libraries) ? pipeline->libraries[kind] : NULL;
 }
 
 bora_stage *bora_pipeline_stage_of(const bora_pipeline *pipeline, uint32_t layer, uint32_t *ret_index,
@@ -297,6 +248,7 @@ static bora_status prepare_batch(bora_pipeline *pipeline, const bora_batch *batc
                 .first = part->sequence->n_cached,
                 .n = part->n,
                 .n_logits = part->n_logits,
+                .dropped = &part->dropped,
             };
         }
     }
@@ -335,14 +287,16 @@ bora_status bora_pipeline_forward(bora_pipeline *pipeline, const bora_batch *bat
         st = bora_stages_forward(pipeline->threads, batch, cancel, logits, err);
     } else {
         bora_trace trace = {pipeline->trace.fn ? trace_locked : NULL, pipeline};
-        st = bora_stage_forward(pipeline->stages[0], batch->tokens, pipeline->parts, batch->n_parts, cancel, &trace,
-                                pipeline->hidden, logits, err);
+        st = bora_stage_forward(pipeline->stages[0], batch->tokens, pipeline->parts, batch->n_parts, cancel,
+                                batch->between, batch->between_arg, &trace, pipeline->hidden, logits, err);
     }
     /* Looked at afterwards: what was lost before this batch shows as well, and is refused in the same way. */
     if (st == BORA_OK && bora_model_is_damaged(pipeline->model))
         st = damaged(pipeline, err);
     for (uint32_t i = 0; i < batch->n_parts; i++) {
         bora_sequence *sequence = batch->parts[i].sequence;
+        if (batch->parts[i].dropped)
+            continue; /* it may be gone */
         if (st == BORA_OK)
             sequence->n_cached += batch->parts[i].n;
         else
@@ -363,22 +317,22 @@ uint32_t bora_pipeline_class_window(const bora_pipeline *pipeline, uint32_t clas
     return pipeline->classes[class_id].window;
 }
 
-/* Bytes of keys (or values) of one position of one layer. */
-static size_t kv_row_size(const bora_pipeline *pipeline)
+size_t bora_pipeline_kv_row_size(const bora_pipeline *pipeline)
 {
     size_t head_size = 0;
-    (void)bora_block_row_size(pipeline->options.kv_dtype, pipeline->hparams->head_dim, &head_size); /* check_pair did */
+    (void)bora_block_row_size(pipeline->options.kv_dtype, pipeline->hparams->head_dim,
+                              &head_size); /* checked in open */
     return pipeline->hparams->n_kv_heads * head_size;
 }
 
 size_t bora_pipeline_class_position_size(const bora_pipeline *pipeline, uint32_t class_id)
 {
-    return 2 * kv_row_size(pipeline) * pipeline->classes[class_id].n_layers;
+    return 2 * bora_pipeline_kv_row_size(pipeline) * pipeline->classes[class_id].n_layers;
 }
 
 uint64_t bora_pipeline_kv_position_size(const bora_pipeline *pipeline)
 {
-    return 2 * (uint64_t)kv_row_size(pipeline) * pipeline->hparams->n_layers;
+    return 2 * (uint64_t)bora_pipeline_kv_row_size(pipeline) * pipeline->hparams->n_layers;
 }
 
 uint64_t bora_pipeline_kv_sequence_max(const bora_pipeline *pipeline)
@@ -390,6 +344,42 @@ uint64_t bora_pipeline_kv_sequence_max(const bora_pipeline *pipeline)
         if (pipeline->classes[c].window && capacity < positions)
             positions = capacity;
         size += positions * bora_pipeline_class_position_size(pipeline, c);
+    }
+    return size;
+}
+
+/* Of a cache that does not say: twice what the elements of whole pages take, for growing by copying. */
+static uint64_t stage_kv_size(const bora_pipeline *pipeline, const bora_stage *stage, uint64_t n_positions)
+{
+    uint64_t row_size = 2 * (uint64_t)bora_pipeline_kv_row_size(pipeline), size = 0;
+    if (__builtin_add_overflow(n_positions, BORA_PAGE_POSITIONS - 1, &n_positions))
+        return UINT64_MAX;
+    n_positions = n_positions / BORA_PAGE_POSITIONS * BORA_PAGE_POSITIONS;
+    for (uint32_t l = 0; l < bora_stage_n_layers(stage); l++) {
+        uint32_t window = bora_hparams_window(pipeline->hparams, bora_stage_first_layer(stage) + l);
+        uint64_t limit = (uint64_t)window + bora_pipeline_slack(&pipeline->options), layer_size;
+        uint64_t positions = window && limit < n_positions ? limit : n_positions;
+        if (__builtin_mul_overflow(2 * row_size, positions, &layer_size) ||
+            __builtin_add_overflow(size, layer_size, &size))
+            return UINT64_MAX;
+    }
+    return size;
+}
+
+uint64_t bora_pipeline_kv_size(const bora_pipeline *pipeline, uint64_t n_positions)
+{
+    uint64_t size = 0;
+    if (n_positions > pipeline->options.max_positions)
+        n_positions = pipeline->options.max_positions;
+    for (uint32_t s = 0; s < pipeline->options.n_stages; s++) {
+        const bora_stage *stage = pipeline->stages[s];
+        if (!bora_stage_cache(stage))
+            continue;
+        const bora_cache_ops *ops = bora_stage_cache_ops(stage);
+        uint64_t stage_size = ops->seq_size ? ops->seq_size(bora_stage_cache(stage), n_positions)
+                                            : stage_kv_size(pipeline, stage, n_positions);
+        if (__builtin_add_overflow(size, stage_size, &size))
+            return UINT64_MAX;
     }
     return size;
 }

@@ -1,28 +1,46 @@
-/* Sequences: one conversation's caches in all stages, and their canonical pages. */
+/* Sequences: one conversation's caches in all stages; cutting and forking them. Their pages: sequence_pages.c. */
 #include "base/memory.h"
 #include "engine/pipeline.h"
 #include "engine/pipeline_private.h"
 
 #include <string.h>
 
-bora_status bora_sequence_open(bora_pipeline *pipeline, bora_sequence **ret_sequence, bora_error *err)
+static void sequence_closep(bora_sequence **sequence)
+{
+    bora_sequence_close(*sequence);
+}
+
+/* In the pipeline's list, with no cache yet: close takes it like that, too. */
+static bora_sequence *sequence_new(bora_pipeline *pipeline)
 {
     uint32_t n_stages = pipeline->options.n_stages;
     bora_sequence *sequence = bora_calloc(1, sizeof *sequence + n_stages * sizeof sequence->seqs[0]);
     if (!sequence)
-        return bora_fail(err, BORA_E_NOMEM, "sequence");
+        return NULL;
     sequence->pipeline = pipeline;
-    for (uint32_t s = 0; s < n_stages; s++) {
+    sequence->next = pipeline->sequences;
+    sequence->link = &pipeline->sequences;
+    if (sequence->next)
+        sequence->next->link = &sequence->next;
+    pipeline->sequences = sequence;
+    pipeline->n_sequences++;
+    return sequence;
+}
+
+bora_status bora_sequence_open(bora_pipeline *pipeline, bora_sequence **ret_sequence, bora_error *err)
+{
+    BORA_CLEANUP(sequence_closep) bora_sequence *sequence = sequence_new(pipeline);
+    if (!sequence)
+        return bora_fail(err, BORA_E_NOMEM, "sequence");
+    for (uint32_t s = 0; s < pipeline->options.n_stages; s++) {
         bora_stage *stage = pipeline->stages[s];
         if (!bora_stage_cache(stage))
             continue; /* no layers */
         bora_status st = bora_stage_cache_ops(stage)->seq_open(bora_stage_cache(stage), &sequence->seqs[s], err);
-        if (st != BORA_OK) {
-            bora_sequence_close(sequence);
+        if (st != BORA_OK)
             return st;
-        }
     }
-    *ret_sequence = sequence;
+    *ret_sequence = bora_steal(&sequence);
     return BORA_OK;
 }
 
@@ -35,6 +53,10 @@ void bora_sequence_close(bora_sequence *sequence)
         if (bora_stage_cache(stage))
             bora_stage_cache_ops(stage)->seq_close(bora_stage_cache(stage), sequence->seqs[s]);
     }
+    *sequence->link = sequence->next;
+    if (sequence->next)
+        sequence->next->link = sequence->link;
+    sequence->pipeline->n_sequences--;
     bora_free(sequence);
 }
 
@@ -54,32 +76,51 @@ uint64_t bora_sequence_bytes(const bora_sequence *sequence)
     return size;
 }
 
-/* Positions that a class holds at most. */
-static uint64_t class_capacity(const bora_pipeline *pipeline, uint32_t class_id)
+/* ---- what is held -------------------------------------------------------------------------------------- */
+
+uint64_t bora_sequence_class_capacity(const bora_pipeline *pipeline, uint32_t class_id)
 {
     uint32_t window = pipeline->classes[class_id].window;
     return window ? (uint64_t)window + bora_pipeline_slack(&pipeline->options) : UINT64_MAX;
 }
 
-/* Whether every cache still holds what a sequence cut to end needs: asked before any of them is touched, because one
- * that refuses after others have forgotten would leave the sequence torn. */
-static bora_status check_truncate(const bora_sequence *sequence, uint64_t end, bora_error *err)
+uint64_t bora_sequence_held_from(const bora_sequence *sequence, uint32_t class_id)
+{
+    uint64_t capacity = bora_sequence_class_capacity(sequence->pipeline, class_id);
+    uint64_t oldest = sequence->furthest > capacity ? sequence->furthest - capacity : 0;
+    if (oldest < sequence->oldest[class_id])
+        oldest = sequence->oldest[class_id];
+    return (oldest + BORA_PAGE_POSITIONS - 1) / BORA_PAGE_POSITIONS * BORA_PAGE_POSITIONS;
+}
+
+uint64_t bora_sequence_needed_from(const bora_pipeline *pipeline, uint32_t class_id, uint64_t end)
+{
+    uint64_t window = pipeline->classes[class_id].window;
+    if (end == 0 || window == 0 || end < window)
+        return 0;
+    uint64_t first = (end + 1 - window) / BORA_PAGE_POSITIONS, last = (end - 1) / BORA_PAGE_POSITIONS;
+    return (first < last ? first : last) * BORA_PAGE_POSITIONS;
+}
+
+/* Asked before any cache is touched, because one that refuses after others have forgotten would leave the sequence
+ * torn. */
+static bora_status check_held(const bora_sequence *sequence, uint64_t end, bora_error *err)
 {
     const bora_pipeline *pipeline = sequence->pipeline;
     for (uint32_t c = 0; end < sequence->n_cached && c < pipeline->n_classes; c++) {
-        uint32_t window = pipeline->classes[c].window;
-        if (window && sequence->furthest - end > pipeline->options.slack)
-            return bora_fail(err, BORA_E_LIMIT, "taking back %llu positions: at most %u are possible",
-                             (unsigned long long)(sequence->furthest - end), pipeline->options.slack);
-        if (end && sequence->oldest[c] && end + 1 < sequence->oldest[c] + window)
-            return bora_fail(err, BORA_E_LIMIT, "what position %llu needs was not restored", (unsigned long long)end);
+        uint64_t needed = bora_sequence_needed_from(pipeline, c, end), held = bora_sequence_held_from(sequence, c);
+        if (needed < held)
+            return bora_fail(err, BORA_E_LIMIT, "position %llu needs those from %llu on, only those from %llu are held",
+                             (unsigned long long)end, (unsigned long long)needed, (unsigned long long)held);
     }
     return BORA_OK;
 }
 
+/* ---- cutting and forking ------------------------------------------------------------------------------- */
+
 bora_status bora_sequence_truncate(bora_sequence *sequence, uint64_t end, bora_error *err)
 {
-    bora_status st = check_truncate(sequence, end, err);
+    bora_status st = check_held(sequence, end, err);
     for (uint32_t s = 0; st == BORA_OK && s < sequence->pipeline->options.n_stages; s++) {
         bora_stage *stage = sequence->pipeline->stages[s];
         if (bora_stage_cache(stage))
@@ -96,189 +137,55 @@ bora_status bora_sequence_truncate(bora_sequence *sequence, uint64_t end, bora_e
     return BORA_OK;
 }
 
-/* ---- pages -------------------------------------------------------------------------------------------- */
-
-static bora_status export_page(const bora_sequence *sequence, uint32_t class_id, uint64_t first, uint32_t n,
-                               bora_page *ret_page, bora_error *err)
+/* One stage's part of a fork: by the cache's own means, a copy of everything that is then cut, or page by page. */
+static bora_status fork_stage(const bora_sequence *sequence, uint32_t stage_index, uint64_t end,
+                              bora_cache_seq **ret_seq, bora_error *err)
 {
-    const bora_pipeline *pipeline = sequence->pipeline;
-    const bora_class *class = &pipeline->classes[class_id];
-    size_t layer_size = bora_pipeline_class_position_size(pipeline, class_id) / class->n_layers * n;
-    bora_page page = {
-        .class_id = class_id,
-        .dtype = pipeline->options.kv_dtype,
-        .index = first / BORA_PAGE_POSITIONS,
-        .n = n,
-        .size = layer_size * class->n_layers,
-    };
-    page.data = bora_alloc(page.size);
-    if (!page.data)
-        return bora_fail(err, BORA_E_NOMEM, "a page of %zu bytes", page.size);
-    for (uint32_t i = 0; i < class->n_layers; i++) {
-        uint32_t index, local;
-        bora_stage *stage = bora_pipeline_stage_of(pipeline, class->layers[i], &index, &local);
-        bora_status st = bora_stage_cache_ops(stage)->export_page(bora_stage_cache(stage), sequence->seqs[index], local,
-                                                                  first, n, (char *)page.data + i * layer_size, err);
-        if (st != BORA_OK) {
-            bora_page_release(&page);
-            return st;
-        }
+    const bora_stage *stage = sequence->pipeline->stages[stage_index];
+    const bora_cache_ops *ops = bora_stage_cache_ops(stage);
+    bora_cache *cache = bora_stage_cache(stage);
+    if (!cache)
+        return BORA_OK; /* no layers */
+    bora_status st;
+    if (ops->seq_fork) {
+        st = ops->seq_fork(cache, sequence->seqs[stage_index], ret_seq, err);
+        return st == BORA_OK ? ops->truncate(cache, *ret_seq, end, err) : st;
     }
-    *ret_page = page;
-    return BORA_OK;
+    st = ops->seq_open(cache, ret_seq, err);
+    return st == BORA_OK ? bora_sequence_copy_pages(sequence, stage_index, end, ops, cache, *ret_seq, err) : st;
 }
 
-/* The oldest position that is still there in all layers of a class. */
-static uint64_t class_oldest(const bora_sequence *sequence, uint32_t class_id)
-{
-    uint64_t capacity = class_capacity(sequence->pipeline, class_id);
-    uint64_t rolled = sequence->furthest > capacity ? sequence->furthest - capacity : 0;
-    return rolled > sequence->oldest[class_id] ? rolled : sequence->oldest[class_id];
-}
-
-/* First position of the first page that is new and still wholly held. */
-static uint64_t export_begin(const bora_sequence *sequence, uint32_t class_id, uint64_t since)
-{
-    uint64_t begin = since / BORA_PAGE_POSITIONS * BORA_PAGE_POSITIONS;
-    uint64_t oldest = class_oldest(sequence, class_id);
-    uint64_t held = (oldest + BORA_PAGE_POSITIONS - 1) / BORA_PAGE_POSITIONS * BORA_PAGE_POSITIONS;
-    return begin > held ? begin : held;
-}
-
-bora_status bora_sequence_export(const bora_sequence *sequence, uint64_t since, bora_page **ret_pages, size_t *ret_n,
-                                 uint64_t ret_keep_from[BORA_CLASSES_MAX], bora_error *err)
-{
-    const bora_pipeline *pipeline = sequence->pipeline;
-    uint64_t end = sequence->n_cached;
-    size_t n_max = 0, n = 0;
-    for (uint32_t c = 0; c < pipeline->n_classes; c++) {
-        uint64_t begin = export_begin(sequence, c, since);
-        n_max += begin < end ? (size_t)((end - begin + BORA_PAGE_POSITIONS - 1) / BORA_PAGE_POSITIONS) : 0;
-    }
-    bora_page *pages = bora_calloc(n_max, sizeof *pages);
-    if (!pages)
-        return bora_fail(err, BORA_E_NOMEM, "%zu pages", n_max);
-    uint64_t keep_from[BORA_CLASSES_MAX] = {0};
-    for (uint32_t c = 0; c < pipeline->n_classes; c++) {
-        for (uint64_t first = export_begin(sequence, c, since); first < end; first += BORA_PAGE_POSITIONS) {
-            uint32_t rows = end - first < BORA_PAGE_POSITIONS ? (uint32_t)(end - first) : BORA_PAGE_POSITIONS;
-            bora_status st = export_page(sequence, c, first, rows, &pages[n], err);
-            if (st != BORA_OK) {
-                bora_pages_free(pages, n);
-                return st;
-            }
-            n++;
-        }
-        uint64_t capacity = class_capacity(pipeline, c);
-        if (end > capacity)
-            keep_from[c] = (end - capacity) / BORA_PAGE_POSITIONS;
-    }
-    for (uint32_t c = 0; c < pipeline->n_classes; c++)
-        ret_keep_from[c] = keep_from[c];
-    *ret_pages = pages;
-    *ret_n = n;
-    return BORA_OK;
-}
-
-static const bora_page *find_page(const bora_page *pages, size_t n_pages, uint32_t class_id, uint64_t index)
-{
-    for (size_t i = 0; i < n_pages; i++)
-        if (pages[i].class_id == class_id && pages[i].index == index)
-            return &pages[i];
-    return NULL;
-}
-
-static bora_status check_page(const bora_pipeline *pipeline, const bora_page *page, uint32_t rows, bora_error *err)
-{
-    size_t size = bora_pipeline_class_position_size(pipeline, page->class_id) * page->n;
-    if (page->dtype != pipeline->options.kv_dtype || page->size != size || page->n != rows)
-        return bora_fail(err, BORA_E_FORMAT, "page %u/%llu holds %u positions in %zu bytes, not %u of this cache",
-                         page->class_id, (unsigned long long)page->index, page->n, page->size, rows);
-    return BORA_OK;
-}
-
-/* Index of the oldest page to import: of those the window needs, or further back what is there without a gap. */
-static uint64_t import_begin(const bora_pipeline *pipeline, uint32_t class_id, uint64_t n_cached,
-                             const bora_page *pages, size_t n_pages)
-{
-    uint64_t window = pipeline->classes[class_id].window, capacity = class_capacity(pipeline, class_id);
-    uint64_t begin = window && n_cached + 1 > window ? (n_cached + 1 - window) / BORA_PAGE_POSITIONS : 0;
-    uint64_t last = (n_cached - 1) / BORA_PAGE_POSITIONS;
-    begin = begin < last ? begin : last; /* a window of 1 needs nothing, but the layer has to stand at n_cached */
-    while (begin > 0 && begin * BORA_PAGE_POSITIONS + capacity > n_cached) {
-        const bora_page *page = find_page(pages, n_pages, class_id, begin - 1);
-        if (!page || check_page(pipeline, page, BORA_PAGE_POSITIONS, NULL) != BORA_OK)
-            break;
-        begin--;
-    }
-    return begin;
-}
-
-static bora_status import_class(const bora_pipeline *pipeline, uint32_t class_id, uint64_t n_cached, uint64_t begin,
-                                const bora_page *pages, size_t n_pages, bora_cache_seq *const *seqs, bora_error *err)
-{
-    const bora_class *class = &pipeline->classes[class_id];
-    uint64_t last = (n_cached - 1) / BORA_PAGE_POSITIONS;
-    for (uint64_t index = begin; index <= last; index++) {
-        const bora_page *page = find_page(pages, n_pages, class_id, index);
-        uint32_t rows = index == last ? (uint32_t)(n_cached - last * BORA_PAGE_POSITIONS) : BORA_PAGE_POSITIONS;
-        if (!page)
-            return bora_fail(err, BORA_E_NOT_FOUND, "page %u/%llu is missing", class_id, (unsigned long long)index);
-        bora_status st = check_page(pipeline, page, rows, err);
-        if (st != BORA_OK)
-            return st;
-        size_t layer_size = page->size / class->n_layers;
-        for (uint32_t i = 0; i < class->n_layers; i++) {
-            uint32_t stage_index, local;
-            bora_stage *stage = bora_pipeline_stage_of(pipeline, class->layers[i], &stage_index, &local);
-            st = bora_stage_cache_ops(stage)->import_page(bora_stage_cache(stage), seqs[stage_index], local,
-                                                          index * BORA_PAGE_POSITIONS, rows,
-                                                          (const char *)page->data + i * layer_size, err);
-            if (st != BORA_OK)
-                return st;
-        }
-    }
-    return BORA_OK;
-}
-
-static void sequencep(bora_sequence **sequence)
-{
-    bora_sequence_close(*sequence);
-}
-
-/* Into a sequence of its own, whose caches change place with the empty ones when all went well. */
-bora_status bora_sequence_import(bora_sequence *sequence, uint64_t n_cached, const bora_page *pages, size_t n_pages,
-                                 bora_error *err)
+bora_status bora_sequence_fork(const bora_sequence *sequence, uint64_t n_positions, bora_sequence **ret_sequence,
+                               bora_error *err)
 {
     bora_pipeline *pipeline = sequence->pipeline;
-    if (sequence->n_cached > 0)
-        return bora_fail(err, BORA_E_INVAL, "pages go into an empty sequence, this one has %llu positions",
-                         (unsigned long long)sequence->n_cached);
-    if (n_cached == 0)
-        return BORA_OK;
-    if (n_cached > pipeline->options.max_positions)
-        return bora_fail(err, BORA_E_LIMIT, "%llu positions are more than the context of %llu",
-                         (unsigned long long)n_cached, (unsigned long long)pipeline->options.max_positions);
-    BORA_CLEANUP(sequencep) bora_sequence *fresh = NULL;
-    bora_status st = bora_sequence_open(pipeline, &fresh, err);
-    for (uint32_t s = 0; st == BORA_OK && s < pipeline->options.n_stages; s++)
-        if (bora_stage_cache(pipeline->stages[s]))
-            st = bora_stage_cache_ops(pipeline->stages[s])
-                     ->reserve(bora_stage_cache(pipeline->stages[s]), fresh->seqs[s], n_cached, err);
-    for (uint32_t c = 0; st == BORA_OK && c < pipeline->n_classes; c++) {
-        uint64_t begin = import_begin(pipeline, c, n_cached, pages, n_pages);
-        st = import_class(pipeline, c, n_cached, begin, pages, n_pages, fresh->seqs, err);
-        sequence->oldest[c] = begin * BORA_PAGE_POSITIONS;
-    }
-    if (st != BORA_OK) {
-        memset(sequence->oldest, 0, sizeof sequence->oldest);
+    if (n_positions > sequence->n_cached)
+        return bora_fail(err, BORA_E_INVAL, "a fork of %llu positions, there are only %llu",
+                         (unsigned long long)n_positions, (unsigned long long)sequence->n_cached);
+    if (n_positions == 0)
+        return bora_sequence_open(pipeline, ret_sequence, err);
+    bora_status st = check_held(sequence, n_positions, err);
+    if (st != BORA_OK)
         return st;
-    }
-    for (uint32_t s = 0; s < pipeline->options.n_stages; s++) {
-        bora_cache_seq *empty = sequence->seqs[s];
-        sequence->seqs[s] = fresh->seqs[s];
-        fresh->seqs[s] = empty;
-    }
-    sequence->n_cached = sequence->furthest = n_cached;
+    BORA_CLEANUP(sequence_closep) bora_sequence *fork = sequence_new(pipeline);
+    if (!fork)
+        return bora_fail(err, BORA_E_NOMEM, "sequence");
+    for (uint32_t s = 0; st == BORA_OK && s < pipeline->options.n_stages; s++)
+        st = fork_stage(sequence, s, n_positions, &fork->seqs[s], err);
+    if (st != BORA_OK)
+        return st;
+    fork->n_cached = n_positions;
+    fork->furthest = sequence->furthest;
+    memcpy(fork->oldest, sequence->oldest, sizeof fork->oldest);
+    *ret_sequence = bora_steal(&fork);
     return BORA_OK;
+}
+
+uint64_t bora_sequence_forkable(const bora_sequence *sequence, uint64_t at_most)
+{
+    if (at_most > sequence->n_cached)
+        at_most = sequence->n_cached;
+    /* What is needed only moves back with the end: no smaller multiple can do when this one cannot. */
+    uint64_t end = at_most / BORA_PAGE_POSITIONS * BORA_PAGE_POSITIONS;
+    return check_held(sequence, end, NULL) == BORA_OK ? end : 0;
 }

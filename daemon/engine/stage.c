@@ -4,16 +4,6 @@
 #include "engine/pipeline_private.h"
 #include "engine/stage_private.h"
 
-bora_cache *bora_stage_cache(const bora_stage *stage)
-{
-    return stage->cache;
-}
-
-const bora_cache_ops *bora_stage_cache_ops(const bora_stage *stage)
-{
-    return stage->cache_ops;
-}
-
 uint32_t bora_stage_first_layer(const bora_stage *stage)
 {
     return stage->options.first_layer;
@@ -29,30 +19,30 @@ static bora_status make_buffers(bora_stage *stage, bora_error *err)
     const bora_hparams *hp = stage->hparams;
     size_t n = stage->options.pipeline->max_tokens;
     size_t q_dim = (size_t)hp->n_heads * hp->head_dim, kv_dim = (size_t)hp->n_kv_heads * hp->head_dim;
-    stage->rope_freqs = stage_rows_alloc(hp->head_dim, 1, sizeof(float));
-    stage->rope_angles = stage_rows_alloc(n, 2 * (size_t)hp->head_dim, sizeof(float));
-    stage->norms = stage_rows_alloc((size_t)stage->options.n_layers * 2, hp->dim, sizeof(float));
-    stage->final_norm = stage_rows_alloc(1, hp->dim, sizeof(float));
-    stage->norm = stage_rows_alloc(n, hp->dim, sizeof(float));
-    stage->q = stage_rows_alloc(n, q_dim, sizeof(float));
-    stage->heads = stage_rows_alloc(n, q_dim, sizeof(float));
-    stage->k = stage_rows_alloc(n, kv_dim, sizeof(float));
-    stage->v = stage_rows_alloc(n, kv_dim, sizeof(float));
-    stage->out = stage_rows_alloc(n, hp->dim, sizeof(float));
-    stage->router_logits = stage_rows_alloc(n, hp->n_experts, sizeof(float));
-    stage->experts = stage_rows_alloc(n, hp->n_experts_per_tok, sizeof(int32_t));
-    stage->expert_weights = stage_rows_alloc(n, hp->n_experts_per_tok, sizeof(float));
-    stage->positions = stage_rows_alloc(n, 1, sizeof(uint64_t));
-    stage->seqs = stage_rows_alloc(n, 1, sizeof(bora_attention_seq));
+    stage->rope_freqs = stage_rows_alloc(stage, hp->head_dim, 1, sizeof(float));
+    stage->rope_angles = stage_rows_alloc(stage, n, 2 * (size_t)hp->head_dim, sizeof(float));
+    stage->norms = stage_rows_alloc(stage, (size_t)stage->options.n_layers * 2, hp->dim, sizeof(float));
+    stage->final_norm = stage_rows_alloc(stage, 1, hp->dim, sizeof(float));
+    stage->norm = stage_rows_alloc(stage, n, hp->dim, sizeof(float));
+    stage->q = stage_rows_alloc(stage, n, q_dim, sizeof(float));
+    stage->heads = stage_rows_alloc(stage, n, q_dim, sizeof(float));
+    stage->k = stage_rows_alloc(stage, n, kv_dim, sizeof(float));
+    stage->v = stage_rows_alloc(stage, n, kv_dim, sizeof(float));
+    stage->out = stage_rows_alloc(stage, n, hp->dim, sizeof(float));
+    stage->router_logits = stage_rows_alloc(stage, n, hp->n_experts, sizeof(float));
+    stage->experts = stage_rows_alloc(stage, n, hp->n_experts_per_tok, sizeof(int32_t));
+    stage->expert_weights = stage_rows_alloc(stage, n, hp->n_experts_per_tok, sizeof(float));
+    stage->positions = stage_rows_alloc(stage, n, 1, sizeof(uint64_t));
+    stage->seqs = stage_rows_alloc(stage, n, 1, sizeof(bora_attention_seq));
     size_t panels_size =
         bora_input_size(stage->options.pipeline->max_tokens, (uint32_t)(q_dim > hp->dim ? q_dim : hp->dim));
-    stage->panels = bora_alloc_aligned(64, panels_size);
+    stage->panels = stage_rows_alloc(stage, panels_size, 1, 1);
     stage->spans_capacity = BORA_CACHE_SPANS_MAX;
-    stage->spans = stage_rows_alloc(stage->spans_capacity, 1, sizeof(bora_kv_span));
+    stage->spans = stage_rows_alloc(stage, stage->spans_capacity, 1, sizeof(bora_kv_span));
     if (!stage->rope_freqs || !stage->rope_angles || !stage->norms || !stage->final_norm || !stage->norm || !stage->q ||
         !stage->heads || !stage->k || !stage->v || !stage->out || !stage->router_logits || !stage->experts ||
         !stage->expert_weights || !stage->positions || !stage->seqs || !stage->spans || !stage->panels)
-        return bora_fail(err, BORA_E_NOMEM, "buffers for batches of %zu tokens", n);
+        return bora_counted_fail(stage->options.pipeline->ledger, "buffers for batches", stage->refused_size, err);
 
     bora_rope_freqs(hp->rope_theta, hp->head_dim, stage->rope_freqs);
     for (uint32_t l = 0; l < stage->options.n_layers; l++) {
@@ -99,7 +89,7 @@ static bora_status make_matrices(bora_stage *stage, bora_error *err)
     if (!stage->layers)
         return bora_fail(err, BORA_E_NOMEM, "layers");
     bora_kernels_set_rounding(stage->kernels, stage->options.pipeline->rounding);
-    bora_status st = bora_region_new(&stage->region, err);
+    bora_status st = bora_region_new(stage->options.pipeline->ledger, BORA_LEDGER_WEIGHTS, &stage->region, err);
     for (uint32_t l = 0; st == BORA_OK && l < stage->options.n_layers; l++) {
         if (bora_pipeline_is_cancelled(stage->options.pipeline))
             return bora_fail(err, BORA_E_CANCELLED, "cancelled");
@@ -110,71 +100,16 @@ static bora_status make_matrices(bora_stage *stage, bora_error *err)
     return st;
 }
 
-static bora_status make_cache(bora_stage *stage, bora_error *err)
+static bora_status put_in_use(bora_stage *stage, uint32_t kind, bora_error *err)
 {
-    const bora_hparams *hp = stage->hparams;
-    const bora_pipeline_options *options = stage->options.pipeline;
-    uint32_t windows[BORA_LAYERS_MAX];
-    for (uint32_t l = 0; l < stage->options.n_layers; l++)
-        windows[l] = bora_hparams_window(hp, stage->options.first_layer + l);
-    bora_cache_shape shape = {
-        .struct_size = sizeof shape,
-        .n_layers = stage->options.n_layers,
-        .n_kv_heads = hp->n_kv_heads,
-        .head_dim = hp->head_dim,
-        .dtype = options->kv_dtype,
-        .slack = bora_pipeline_slack(options),
-        .max_positions = options->max_positions,
-        .windows = windows,
-    };
-    stage->cache_ops = bora_plugin_cache_ops(stage->options.libraries[BORA_PLUGIN_CACHE]);
-    bora_status st =
-        stage->cache_ops->create(bora_plugin_host_table(stage->hosts[BORA_PLUGIN_CACHE]), &shape, &stage->cache, err);
-    return bora_plugin_created(stage->options.libraries[BORA_PLUGIN_CACHE], stage->hosts[BORA_PLUGIN_CACHE], st, err);
-}
-
-static bora_status make_attention(bora_stage *stage, bora_error *err)
-{
-    const bora_hparams *hp = stage->hparams;
-    bora_attention_shape shape = {
-        .struct_size = sizeof shape,
-        .n_heads = hp->n_heads,
-        .n_kv_heads = hp->n_kv_heads,
-        .head_dim = hp->head_dim,
-        .max_tokens = stage->options.pipeline->max_tokens,
-        .kv_dtype = stage->options.pipeline->kv_dtype,
-    };
-    stage->attention_ops = bora_plugin_attention_ops(stage->options.libraries[BORA_PLUGIN_ATTENTION]);
-    bora_status st = stage->attention_ops->create(bora_plugin_host_table(stage->hosts[BORA_PLUGIN_ATTENTION]), &shape,
-                                                  &stage->attention, err);
-    return bora_plugin_created(stage->options.libraries[BORA_PLUGIN_ATTENTION], stage->hosts[BORA_PLUGIN_ATTENTION], st,
-                               err);
-}
-
-static bora_status make_expert(bora_stage *stage, bora_error *err)
-{
-    const bora_hparams *hp = stage->hparams;
-    bora_expert_shape shape = {
-        .struct_size = sizeof shape,
-        .n_layers = stage->options.n_layers,
-        .n_experts = hp->n_experts,
-        .n_experts_per_tok = hp->n_experts_per_tok,
-        .dim = hp->dim,
-        .hidden_dim = hp->hidden_dim,
-        .max_tokens = stage->options.pipeline->max_tokens,
-    };
-    stage->expert_ops = bora_plugin_expert_ops(stage->options.libraries[BORA_PLUGIN_EXPERT]);
-    bora_status st = stage->expert_ops->create(bora_plugin_host_table(stage->hosts[BORA_PLUGIN_EXPERT]), &shape,
-                                               &stage->expert, err);
-    for (uint32_t l = 0; st == BORA_OK && l < stage->options.n_layers; l++) {
-        const bora_layer_weights *layer = bora_model_layer(stage->model, stage->options.first_layer + l);
-        bora_expert_weights weights = {.w1 = layer->w1, .w2 = layer->w2, .w3 = layer->w3};
-        if (bora_pipeline_is_cancelled(stage->options.pipeline))
-            st = bora_fail(err, BORA_E_CANCELLED, "cancelled");
-        else
-            st = stage->expert_ops->prepare(stage->expert, l, &weights, err);
-    }
-    return bora_plugin_created(stage->options.libraries[BORA_PLUGIN_EXPERT], stage->hosts[BORA_PLUGIN_EXPERT], st, err);
+    bora_stage_instance *instance = NULL;
+    bora_status st = bora_stage_instance_new(stage, kind, stage->options.libraries[kind],
+                                             stage->options.pipeline->plugin_options[kind], &instance, err);
+    if (st != BORA_OK)
+        return st;
+    bora_stage_exchange(stage, instance);
+    bora_stage_instance_free(instance); /* holds what was there before: nothing */
+    return BORA_OK;
 }
 
 static void stage_freep(bora_stage **stage)
@@ -189,6 +124,7 @@ bora_status bora_stage_new(const bora_model *model, const bora_stage_options *op
     if (!stage)
         return bora_fail(err, BORA_E_NOMEM, "stage");
     stage->model = model;
+    stage->log = log;
     stage->hparams = bora_model_hparams(model);
     stage->options = *options;
 
@@ -200,7 +136,7 @@ bora_status bora_stage_new(const bora_model *model, const bora_stage_options *op
         max_cols = hp->hidden_dim;
     bora_status st = bora_pool_new(options->n_threads, &stage->pool, err);
     if (st == BORA_OK)
-        st = bora_kernels_new(options->cpu, stage->pool, max_cols, &stage->kernels, err);
+        st = bora_kernels_new(options->cpu, stage->pool, max_cols, options->pipeline->ledger, &stage->kernels, err);
     if (st == BORA_OK)
         st = make_buffers(stage, err);
     if (st == BORA_OK) {
@@ -208,42 +144,19 @@ bora_status bora_stage_new(const bora_model *model, const bora_stage_options *op
         st = make_matrices(stage, err);
     }
     for (uint32_t kind = BORA_PLUGIN_ATTENTION; st == BORA_OK && kind <= BORA_PLUGIN_EXPERT; kind++)
-        st = bora_plugin_host_new(log, stage->pool, stage->kernels, options->cpu,
-                                  options->pipeline->plugin_options[kind], &stage->hosts[kind], err);
-    if (st == BORA_OK && options->n_layers > 0) {
-        st = make_cache(stage, err);
-        if (st == BORA_OK)
-            st = make_attention(stage, err);
-        if (st == BORA_OK)
-            st = make_expert(stage, err);
-    }
+        st = put_in_use(stage, kind, err);
     if (st != BORA_OK)
         return st;
     *ret_stage = bora_steal(&stage);
     return BORA_OK;
 }
 
-/* close, stop, destroy of one instance, where the first two are optional. */
-#define INSTANCE_END(ops, instance)                                                                                    \
-    do {                                                                                                               \
-        if ((ops) && (instance)) {                                                                                     \
-            if ((ops)->close)                                                                                          \
-                (ops)->close(instance);                                                                                \
-            if ((ops)->stop)                                                                                           \
-                (ops)->stop(instance);                                                                                 \
-            (ops)->destroy(instance);                                                                                  \
-        }                                                                                                              \
-    } while (0)
-
 void bora_stage_free(bora_stage *stage)
 {
     if (!stage)
         return;
-    INSTANCE_END(stage->expert_ops, stage->expert);
-    INSTANCE_END(stage->attention_ops, stage->attention);
-    INSTANCE_END(stage->cache_ops, stage->cache);
-    for (size_t kind = 0; kind < BORA_ARRAY_SIZE(stage->hosts); kind++)
-        bora_plugin_host_free(stage->hosts[kind]);
+    for (uint32_t kind = BORA_PLUGIN_EXPERT; kind >= BORA_PLUGIN_ATTENTION; kind--)
+        bora_stage_instance_end(&stage->in_use[kind]);
     for (uint32_t l = 0; stage->layers && l < stage->options.n_layers; l++)
         free_layer(&stage->layers[l]);
     bora_free(stage->layers);
@@ -261,6 +174,6 @@ void bora_stage_free(bora_stage *stage)
                              stage->positions,   stage->seqs,
                              stage->spans};
     for (size_t i = 0; i < BORA_ARRAY_SIZE(buffers); i++)
-        bora_free(buffers[i]);
+        bora_counted_free(buffers[i]);
     bora_free(stage);
 }

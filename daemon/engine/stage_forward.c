@@ -108,11 +108,11 @@ static bora_status spans_reserve(bora_stage *stage, size_t n, bora_error *err)
     if (n <= stage->spans_capacity)
         return BORA_OK;
     n += stage->spans_capacity; /* so that a batch of many parts does not grow it part by part */
-    bora_kv_span *spans = stage_rows_alloc(n, 1, sizeof *spans);
+    bora_kv_span *spans = stage_rows_alloc(stage, n, 1, sizeof *spans);
     if (!spans)
-        return bora_fail(err, BORA_E_NOMEM, "spans of a batch");
+        return bora_counted_fail(stage->options.pipeline->ledger, "spans of a batch", n * sizeof *spans, err);
     memcpy(spans, stage->spans, stage->spans_capacity * sizeof *spans);
-    bora_free(stage->spans);
+    bora_counted_free(stage->spans);
     stage->spans = spans;
     stage->spans_capacity = n;
     return BORA_OK;
@@ -134,8 +134,15 @@ static bora_status gather_attention(bora_stage *stage, uint32_t l, const bora_st
         if (st != BORA_OK)
             return st;
         uint64_t from = window && part->first + 1 > window ? part->first + 1 - window : 0;
-        uint32_t n = stage->cache_ops->spans(stage->cache, part->cache_seq, l, from, part->first + part->n,
-                                             BORA_CACHE_SPANS_MAX, stage->spans + n_spans);
+        const uint64_t to = part->first + part->n;
+        uint32_t n = stage->cache_ops->spans(stage->cache, part->cache_seq, l, from, to, BORA_CACHE_SPANS_MAX,
+                                             stage->spans + n_spans);
+        if (n > BORA_CACHE_SPANS_MAX) {
+            st = spans_reserve(stage, n_spans + n, err);
+            if (st != BORA_OK)
+                return st;
+            n = stage->cache_ops->spans(stage->cache, part->cache_seq, l, from, to, n, stage->spans + n_spans);
+        }
         stage->seqs[i] = (bora_attention_seq){
             .q = stage->q + row * q_dim,
             .out = stage->heads + row * q_dim,
@@ -251,9 +258,33 @@ static void output_block(bora_stage *stage, const bora_stage_part *parts, uint32
     trace_rows(trace, -1, "logits", logits, n, hp->vocab_size);
 }
 
-bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, const bora_stage_part *parts, uint32_t n_parts,
-                               const atomic_bool *cancel, const bora_trace *trace, float *hidden, float *logits,
-                               bora_error *err)
+/* Parts that were dropped leave, and what is behind them moves up: rows of the batch do not know of each other. */
+static void leave_dropped(bora_stage *stage, bora_stage_part *parts, uint32_t *n_parts, size_t *n_tokens, float *hidden)
+{
+    const size_t dim = stage->hparams->dim, angles = 2 * (size_t)stage->hparams->head_dim;
+    size_t from = 0, to = 0;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < *n_parts; i++) {
+        const size_t rows = parts[i].n;
+        if (!*parts[i].dropped) {
+            if (from != to) {
+                memmove(hidden + to * dim, hidden + from * dim, rows * dim * sizeof *hidden);
+                memmove(stage->positions + to, stage->positions + from, rows * sizeof *stage->positions);
+                memmove(stage->rope_angles + to * angles, stage->rope_angles + from * angles,
+                        rows * angles * sizeof *stage->rope_angles);
+            }
+            parts[n++] = parts[i];
+            to += rows;
+        }
+        from += rows;
+    }
+    *n_parts = n;
+    *n_tokens = to;
+}
+
+bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, bora_stage_part *parts, uint32_t n_parts,
+                               const atomic_bool *cancel, void (*between)(void *arg), void *between_arg,
+                               const bora_trace *trace, float *hidden, float *logits, bora_error *err)
 {
     const bora_hparams *hp = stage->hparams;
     size_t n_tokens = 0;
@@ -274,6 +305,12 @@ bora_status bora_stage_forward(bora_stage *stage, const int32_t *tokens, const b
     for (uint32_t l = 0; l < stage->options.n_layers; l++) {
         if (cancel && atomic_load_explicit(cancel, memory_order_relaxed))
             return bora_fail(err, BORA_E_CANCELLED, "cancelled");
+        if (between) {
+            between(between_arg);
+            leave_dropped(stage, parts, &n_parts, &n_tokens, hidden);
+            if (n_parts == 0)
+                return BORA_OK;
+        }
         bora_status st = attention_block(stage, l, parts, n_parts, n_tokens, trace, hidden, err);
         if (st == BORA_OK)
             st = expert_block(stage, l, n_tokens, trace, hidden, err);

@@ -4,6 +4,7 @@
  * from hop s, runs its layers, and sends it on over hop s+1; the engine's thread collects logits from the last hop. The
  * link holds as many messages as there are micro-batches, so that sending all before receiving any cannot block for
  * ever. A micro-batch that failed travels on with its status, unworked, so that every one comes back. */
+#include "base/counted.h"
 #include "base/memory.h"
 #include "engine/pipeline_private.h"
 
@@ -58,12 +59,11 @@ static void run_micro(stage_thread *thread, micro_head *head, uint64_t *ret_body
     bora_pipeline *pipeline = stages->pipeline;
     const micro_batch *micro = &stages->micros[head->index];
     bool last = thread->index + 1 == pipeline->options.n_stages;
-    const bora_stage_part *parts =
-        pipeline->parts + (size_t)thread->index * pipeline->options.max_tokens + micro->first_part;
+    bora_stage_part *parts = pipeline->parts + (size_t)thread->index * pipeline->options.max_tokens + micro->first_part;
     size_t hidden_size = micro->n_tokens * pipeline->hparams->dim;
     float *logits = thread->body + hidden_size; /* behind the hidden states: see bora_stages_new */
     head->status = bora_stage_forward(pipeline->stages[thread->index], micro->tokens, parts, micro->n_parts,
-                                      stages->cancel, &stages->trace, thread->body, logits, &head->error);
+                                      stages->cancel, NULL, NULL, &stages->trace, thread->body, logits, &head->error);
     *ret_body_size = hidden_size;
     if (last && head->status == BORA_OK) {
         *ret_body_size = micro->n_logits * pipeline->hparams->vocab_size;
@@ -98,7 +98,8 @@ static void stages_freep(bora_stages **stages)
     bora_stages_free(*stages);
 }
 
-bora_status bora_stages_new(bora_pipeline *pipeline, bora_stages **ret_stages, bora_error *err)
+bora_status bora_stages_new(bora_pipeline *pipeline, const bora_plugin_library *library,
+                            const bora_plugin_options *options, bora_stages **ret_stages, bora_error *err)
 {
     uint32_t n_stages = pipeline->options.n_stages;
     BORA_CLEANUP(stages_freep)
@@ -109,13 +110,15 @@ bora_status bora_stages_new(bora_pipeline *pipeline, bora_stages **ret_stages, b
     /* Hidden states, and behind them the last stage's logits. */
     stages->body_capacity = (size_t)pipeline->options.max_tokens * pipeline->hparams->dim +
                             (size_t)pipeline->options.max_logits * pipeline->hparams->vocab_size;
-    stages->body = bora_calloc(stages->body_capacity, sizeof(float));
+    bora_ledger *ledger = pipeline->options.ledger;
+    stages->body = bora_counted_calloc(ledger, BORA_LEDGER_ACTIVATIONS, stages->body_capacity, sizeof(float));
     stages->micros = bora_calloc(n_stages, sizeof *stages->micros);
-    if (!stages->body || !stages->micros)
-        return bora_fail(err, BORA_E_NOMEM, "buffers of %u stages", n_stages);
-    const bora_plugin_library *library = pipeline->libraries[BORA_PLUGIN_LINK];
-    bora_status st = bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu,
-                                          pipeline->options.plugin_options[BORA_PLUGIN_LINK], &stages->host, err);
+    if (!stages->micros)
+        return bora_fail(err, BORA_E_NOMEM, "%u stages", n_stages);
+    if (!stages->body)
+        return bora_counted_fail(ledger, "what travels between stages", stages->body_capacity * sizeof(float), err);
+    bora_status st = bora_plugin_host_new(pipeline->log, NULL, NULL, &pipeline->cpu, options, ledger,
+                                          BORA_LEDGER_PLUGINS, &stages->host, err);
     if (st != BORA_OK)
         return st;
     bora_link_shape shape = {
@@ -133,12 +136,12 @@ bora_status bora_stages_new(bora_pipeline *pipeline, bora_stages **ret_stages, b
     for (uint32_t s = 0; s < n_stages; s++) {
         stage_thread *thread = &stages->threads[s];
         *thread = (stage_thread){.owner = stages, .index = s};
-        thread->body = bora_calloc(stages->body_capacity, sizeof(float));
+        thread->body = bora_counted_calloc(ledger, BORA_LEDGER_ACTIVATIONS, stages->body_capacity, sizeof(float));
         if (!thread->body)
-            return bora_fail(err, BORA_E_NOMEM, "buffers of stage %u", s);
+            return bora_counted_fail(ledger, "what travels between stages", stages->body_capacity * sizeof(float), err);
         int code = pthread_create(&thread->thread, NULL, stage_main, thread);
         if (code) {
-            bora_free(thread->body);
+            bora_counted_free(thread->body);
             return bora_fail(err, BORA_E_IO, "starting stage %u: %s", s, strerror(code));
         }
         stages->n_started++;
@@ -155,7 +158,7 @@ void bora_stages_free(bora_stages *stages)
         stages->ops->close(stages->link);
     for (uint32_t s = 0; s < stages->n_started; s++) {
         (void)pthread_join(stages->threads[s].thread, NULL);
-        bora_free(stages->threads[s].body);
+        bora_counted_free(stages->threads[s].body);
     }
     if (stages->link) {
         if (stages->ops->stop)
@@ -164,7 +167,7 @@ void bora_stages_free(bora_stages *stages)
     }
     bora_plugin_host_free(stages->host);
     bora_free(stages->micros);
-    bora_free(stages->body);
+    bora_counted_free(stages->body);
     bora_free(stages);
 }
 

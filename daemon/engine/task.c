@@ -14,8 +14,8 @@ uint64_t bora_task_now_ns(void)
 
 const char *bora_reason_name(int reason)
 {
-    static const char *const names[] = {"error",   "stop",      "stop_text", "length",
-                                        "context", "cancelled", "shutdown",  "error"};
+    static const char *const names[] = {"error",     "stop",     "stop_text", "length",  "context",
+                                        "cancelled", "shutdown", "error",     "deadline"};
     return reason > 0 && reason < (int)BORA_ARRAY_SIZE(names) ? names[reason] : "error";
 }
 
@@ -27,7 +27,19 @@ void bora_event_free(bora_event *event)
     bora_free(event->generated);
     bora_free(event->answer);
     bora_pages_free(event->pages, event->n_pages);
+    bora_ledger_give(event->ledger, BORA_LEDGER_STORE, event->store_size);
+    bora_scheduler_reply_free(event->reply);
     bora_free(event);
+}
+
+/* Its pages are not needed any more. */
+static void drop_restore(bora_generation *generation)
+{
+    bora_pages_free(generation->restore, generation->n_restore);
+    generation->restore = NULL;
+    generation->n_restore = 0;
+    bora_ledger_give(generation->ledger, BORA_LEDGER_STORE, generation->store_size);
+    generation->store_size = 0;
 }
 
 void bora_generation_free(bora_generation *generation)
@@ -35,7 +47,7 @@ void bora_generation_free(bora_generation *generation)
     if (!generation)
         return;
     bora_event_free(generation->done);
-    bora_pages_free(generation->restore, generation->n_restore);
+    drop_restore(generation);
     bora_free(generation->tokens);
     bora_free((void *)(uintptr_t)generation->sampling.biases); /* owned: const only for the sampler */
     for (uint32_t i = 0; i < generation->n_stops; i++)
@@ -51,13 +63,17 @@ static bora_event *event_new(const bora_task *task, int type)
         event->id = task->generation->id;
         event->n_cached = task->n_start;
         event->n_prompt = task->n_prompt_end - task->n_start;
+        event->n_reused = task->n_reused;
+        event->choice = task->choice;
     }
     return event;
 }
 
 static void task_free(bora_task *task)
 {
-    bora_generation_free(task->generation);
+    bora_event_free(task->ended);
+    if (task->generation && --task->generation->n_tasks == 0)
+        bora_generation_free(task->generation);
     bora_tokens_release(&task->tokens);
     bora_text_release(&task->answer);
     bora_free(task);
@@ -65,36 +81,64 @@ static void task_free(bora_task *task)
 
 /* A sequence for a generation that brings none: restored from its pages, or empty if that fails. */
 static bora_status open_sequence(bora_task *task, bora_pipeline *pipeline, const bora_log *log, bora_error *ret_why,
-                                 bool *ret_restore_failed, bora_error *err)
+                                 bora_error *err)
 {
     bora_generation *generation = task->generation;
     bora_status st = bora_sequence_open(pipeline, &task->sequence, err);
-    if (st != BORA_OK)
+    if (st != BORA_OK || generation->restore_n_cached == 0)
         return st;
-    if (generation->restore_n_cached == 0)
-        return BORA_OK;
     st = bora_sequence_import(task->sequence, generation->restore_n_cached, generation->restore, generation->n_restore,
                               ret_why);
     if (st != BORA_OK) {
-        bora_logf(log, BORA_LOG_WARN, "generation %llu: cannot restore its cache, running all tokens again: %s",
+        bora_logf(log, BORA_LOG_WARN, "request %llu: cannot restore its cache, running all tokens again: %s",
                   (unsigned long long)generation->id, ret_why->message);
-        *ret_restore_failed = true;
-        task->replaced_pages = true;
+        generation->restore_failed = true;
     }
-    bora_pages_free(generation->restore, generation->n_restore);
-    generation->restore = NULL;
-    generation->n_restore = 0;
+    drop_restore(generation);
     return BORA_OK;
 }
 
-bora_status bora_task_new(bora_generation *generation, bora_pipeline *pipeline, bora_mailbox *events,
-                          const bora_log *log, bora_task **ret_task, bora_error *err)
+static bora_status find_sequence(bora_task *task, bora_pipeline *pipeline, bora_sequence *forked, const bora_log *log,
+                                 bora_error *ret_why, bora_error *err)
+{
+    bora_status st = BORA_OK;
+    task->sequence = forked ? forked : task->generation->sequence;
+    if (!task->sequence)
+        st = open_sequence(task, pipeline, log, ret_why, err);
+    if (st != BORA_OK)
+        return st;
+    task->replaced_pages = task->generation->restore_failed;
+    task->n_start = (size_t)bora_sequence_n_cached(task->sequence);
+    task->n_reused = forked ? task->n_start : 0;
+    task->n_prompt_end = task->tokens.n;
+    if (task->n_start >= task->tokens.n || task->tokens.n > task->max_positions)
+        return bora_fail(err, BORA_E_LIMIT, "%zu tokens do not fit the context of %llu", task->tokens.n,
+                         (unsigned long long)task->max_positions);
+    return BORA_OK;
+}
+
+static bora_task *alloc_task(bora_generation *generation, bora_mailbox *events)
 {
     bora_task *task = bora_calloc(1, sizeof *task);
-    if (!task)
-        return bora_fail(err, BORA_E_NOMEM, "generation");
+    bora_event *ended = generation->n_choices > 1 ? bora_calloc(1, sizeof *ended) : NULL;
+    if (!task || (generation->n_choices > 1 && !ended)) {
+        bora_free(task);
+        bora_free(ended);
+        return NULL;
+    }
     task->generation = generation;
     task->events = events;
+    task->ended = ended;
+    task->sampling = generation->sampling;
+    return task;
+}
+
+bora_status bora_task_new(bora_generation *generation, bora_pipeline *pipeline, bora_sequence *forked,
+                          bora_mailbox *events, const bora_log *log, bora_task **ret_task, bora_error *err)
+{
+    bora_task *task = alloc_task(generation, events);
+    if (!task)
+        return bora_fail(err, BORA_E_NOMEM, "generation");
     task->max_positions = bora_pipeline_options_of(pipeline)->max_positions;
     task->n_classes = bora_pipeline_n_classes(pipeline);
     task->submitted_ns = generation->done->queue_ns; /* submit left its time there */
@@ -102,32 +146,53 @@ bora_status bora_task_new(bora_generation *generation, bora_pipeline *pipeline, 
     bora_decoder_init(&task->decoder, bora_model_tokenizer(bora_pipeline_model(pipeline)), generation->continues_text);
 
     bora_error why = {{0}};
-    bool restore_failed = false;
     bora_status st = bora_tokens_append(&task->tokens, generation->tokens, generation->n_tokens, err);
-    if (st == BORA_OK) {
-        task->sequence = generation->sequence;
-        if (!task->sequence)
-            st = open_sequence(task, pipeline, log, &why, &restore_failed, err);
-    }
-    if (st == BORA_OK) {
-        task->n_start = (size_t)bora_sequence_n_cached(task->sequence);
-        task->n_prompt_end = task->tokens.n;
-        if (task->n_start >= task->tokens.n || task->tokens.n > task->max_positions)
-            st = bora_fail(err, BORA_E_LIMIT, "%zu tokens do not fit the context of %llu", task->tokens.n,
-                           (unsigned long long)task->max_positions);
-    }
+    if (st == BORA_OK)
+        st = find_sequence(task, pipeline, forked, log, &why, err);
     bora_event *event = st == BORA_OK ? event_new(task, BORA_EVENT_STARTED) : NULL;
     if (!event) {
-        if (task->sequence != generation->sequence)
+        if (task->sequence != generation->sequence && task->sequence != forked)
             bora_sequence_close(task->sequence);
         task->generation = NULL; /* stays the caller's */
         task_free(task);
         return st == BORA_OK ? bora_fail(err, BORA_E_NOMEM, "generation") : st;
     }
-    event->restore_failed = restore_failed;
+    event->restore_failed = generation->restore_failed;
     event->error = why;
+    generation->n_tasks = 1;
     bora_mailbox_send(events, &event->mail);
     *ret_task = task;
+    return BORA_OK;
+}
+
+bora_status bora_task_fork(const bora_task *task, uint32_t choice, bora_task **ret_task, bora_error *err)
+{
+    bora_generation *generation = task->generation;
+    bora_task *other = alloc_task(generation, task->events);
+    if (!other)
+        return bora_fail(err, BORA_E_NOMEM, "choice");
+    generation->n_tasks++;
+    other->choice = choice;
+    other->sampling.seed += choice;
+    other->decoder = task->decoder;
+    other->n_start = task->n_start;
+    other->n_reused = task->n_reused;
+    other->n_prompt_end = task->n_prompt_end;
+    other->submitted_ns = task->submitted_ns;
+    other->started_ns = task->started_ns;
+    other->prefilled_ns = task->prefilled_ns;
+    other->max_positions = task->max_positions;
+    other->n_classes = task->n_classes;
+    other->last_turn = task->last_turn;
+    other->promise = task->promise;
+    bora_status st = bora_tokens_append(&other->tokens, task->tokens.ids, task->tokens.n, err);
+    if (st == BORA_OK)
+        st = bora_sequence_fork(task->sequence, bora_sequence_n_cached(task->sequence), &other->sequence, err);
+    if (st != BORA_OK) {
+        task_free(other); /* the generation has others */
+        return st;
+    }
+    *ret_task = other;
     return BORA_OK;
 }
 
@@ -208,7 +273,7 @@ bora_status bora_task_take(bora_task *task, bora_sampler *sampler, const float *
     const bora_generation *generation = task->generation;
     int32_t token;
     float logprob;
-    bora_status st = bora_sampler_choose(sampler, &generation->sampling, logits, task->tokens.ids, task->tokens.n,
+    bora_status st = bora_sampler_choose(sampler, &task->sampling, logits, task->tokens.ids, task->tokens.n,
                                          task->tokens.n, &token, &logprob, err);
     if (st == BORA_OK)
         st = bora_tokens_push(&task->tokens, token, err);
@@ -241,6 +306,27 @@ bora_status bora_task_take(bora_task *task, bora_sampler *sampler, const float *
     return st;
 }
 
+/* New pages, counted as being on their way to the store. */
+static bora_status export_pages(const bora_task *task, bora_event *done, bora_error *err)
+{
+    /* What came from another sequence is not stored with this one yet. */
+    uint64_t since = task->replaced_pages || task->n_reused ? 0 : task->n_start;
+    done->n_classes = task->n_classes;
+    done->replaced_pages = task->replaced_pages;
+    bora_status st = bora_sequence_export(task->sequence, since, &done->pages, &done->n_pages, done->keep_from, err);
+    uint64_t size = 0;
+    for (size_t i = 0; i < done->n_pages; i++)
+        size += done->pages[i].size;
+    if (st != BORA_OK)
+        return st;
+    /* The room is part of what was promised, so this is refused only if a promise was broken. */
+    if (!bora_ledger_take(task->generation->ledger, BORA_LEDGER_STORE, size))
+        return bora_fail(err, BORA_E_NOMEM, "memory limit: no room to store %llu MiB", (unsigned long long)size >> 20);
+    done->ledger = task->generation->ledger;
+    done->store_size = size;
+    return BORA_OK;
+}
+
 /* Fills in what DONE carries; what cannot be had for lack of memory turns the answer into an error. */
 static bora_status fill_done(bora_task *task, int reason, bora_event *done, bora_error *err)
 {
@@ -260,37 +346,66 @@ static bora_status fill_done(bora_task *task, int reason, bora_event *done, bora
     if (n > 0)
         memcpy(done->generated, task->tokens.ids + task->n_prompt_end, n * sizeof *done->generated);
     done->n_generated = n;
-    if (task->generation->export_pages) {
-        uint64_t since = task->replaced_pages ? 0 : task->n_start;
-        st = bora_sequence_export(task->sequence, since, &done->pages, &done->n_pages, done->keep_from, err);
-        done->n_classes = task->n_classes;
-        done->replaced_pages = task->replaced_pages;
-    }
-    return st;
+    return task->generation->export_pages ? export_pages(task, done, err) : BORA_OK;
 }
 
-bora_event *bora_task_finish(bora_task *task, int reason, bora_status status, const bora_error *error)
+/* The sequence's future. */
+static void settle_sequence(bora_task *task, bora_shelf *shelf, bora_event *end)
 {
-    bora_event *done = task->generation->done;
-    task->generation->done = NULL;
-    uint64_t now = bora_task_now_ns();
-    *done = (bora_event){.type = BORA_EVENT_DONE, .id = task->generation->id};
-    done->n_prompt = task->n_prompt_end - task->n_start;
-    done->n_cached = bora_sequence_n_cached(task->sequence);
-    done->queue_ns = task->started_ns - task->submitted_ns;
-    done->prefill_ns = task->prefilled_ns - task->started_ns;
-    done->decode_ns = now - task->prefilled_ns;
-    done->kv_bytes = bora_sequence_bytes(task->sequence);
-    if (error)
-        done->error = *error;
-    if (reason != BORA_REASON_ERROR)
-        status = fill_done(task, reason, done, &done->error);
-    done->reason = status == BORA_OK ? reason : BORA_REASON_ERROR;
-    done->status = status;
-    if (task->generation->keep && status == BORA_OK)
-        done->sequence = task->sequence;
-    else
+    bool is_good = end->status == BORA_OK;
+    bool keep = task->generation->keep && is_good;
+    size_t n = (size_t)bora_sequence_n_cached(task->sequence);
+    if (keep || (is_good && task->choice == 0 && n >= BORA_PAGE_POSITIONS)) {
+        int32_t *tokens = task->tokens.ids;
+        task->tokens = (bora_tokens){.n = 0};
+        bora_shelf_put(shelf, task->sequence, task->generation->owner, tokens, n, keep);
+        if (keep)
+            end->sequence = task->sequence;
+    } else {
         bora_sequence_close(task->sequence);
+    }
+}
+
+bora_event *bora_task_finish(bora_task *task, bora_shelf *shelf, int reason, bora_status status,
+                             const bora_error *error, bora_event **ret_last)
+{
+    bora_generation *generation = task->generation;
+    bool is_one_of_many = task->ended, is_last = generation->n_tasks == 1;
+    /* A generation that ends before its prompt was read has not been split yet. */
+    bora_event *end = is_one_of_many ? task->ended : generation->done, *last = NULL;
+    task->ended = NULL;
+    uint64_t now = bora_task_now_ns();
+    *end = (bora_event){.type = is_one_of_many ? BORA_EVENT_CHOICE : BORA_EVENT_DONE,
+                        .id = generation->id,
+                        .choice = task->choice};
+    end->n_prompt = task->n_prompt_end - task->n_start;
+    end->n_reused = task->n_reused;
+    end->n_cached = bora_sequence_n_cached(task->sequence);
+    end->queue_ns = task->started_ns - task->submitted_ns;
+    end->prefill_ns = task->prefilled_ns - task->started_ns;
+    end->decode_ns = now - task->prefilled_ns;
+    end->kv_bytes = bora_sequence_bytes(task->sequence);
+    if (error)
+        end->error = *error;
+    if (reason != BORA_REASON_ERROR)
+        status = fill_done(task, reason, end, &end->error);
+    end->reason = status == BORA_OK ? reason : BORA_REASON_ERROR;
+    end->status = status;
+    if (!is_one_of_many || is_last) {
+        last = is_one_of_many ? generation->done : NULL;
+        generation->done = NULL;
+    }
+    if (last) {
+        *last = (bora_event){.type = BORA_EVENT_DONE, .id = generation->id, .reason = end->reason, .status = status};
+        last->error = end->error;
+        last->n_prompt = end->n_prompt;
+        last->n_reused = end->n_reused;
+        last->queue_ns = end->queue_ns;
+        last->prefill_ns = end->prefill_ns;
+        last->decode_ns = end->decode_ns;
+    }
+    settle_sequence(task, shelf, end);
     task_free(task);
-    return done;
+    *ret_last = last;
+    return end;
 }

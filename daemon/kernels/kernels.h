@@ -8,15 +8,17 @@
 #define BORA_KERNELS_KERNELS_H
 
 #include "base/cpu.h"
+#include "base/ledger.h"
 #include "base/pool.h"
 #include "base/status.h"
 
 typedef struct bora_kernels bora_kernels;
 
-/* The processor's features and the pool to work on (borrowed), with per-thread scratch. One caller at a time.
- * max_cols: the widest row that matmul will see. */
-bora_status bora_kernels_new(const bora_cpu *cpu, bora_pool *pool, size_t max_cols, bora_kernels **ret_kernels,
-                             bora_error *err);
+/* The processor's features and the pool to work on (borrowed), with per-thread scratch, which is taken from the
+ * ledger's activations (NULL: from none; borrowed). One caller at a time. max_cols: the widest row that matmul will
+ * see. Errors: NOMEM, LIMIT (the ledger). */
+bora_status bora_kernels_new(const bora_cpu *cpu, bora_pool *pool, size_t max_cols, bora_ledger *ledger,
+                             bora_kernels **ret_kernels, bora_error *err);
 void bora_kernels_free(bora_kernels *kernels); /* NULL is a no-op */
 size_t bora_kernels_max_cols(const bora_kernels *kernels);
 

@@ -7,6 +7,7 @@
  * next range of k. None of this changes the order of a sum, see matmul.h. */
 #include "kernels/matmul.h"
 
+#include "base/counted.h"
 #include "base/memory.h"
 #include "base/size.h"
 #include "kernels/dequantize.h"
@@ -263,8 +264,8 @@ static const bora_matmul_path *choose_path(const bora_cpu *cpu)
     return &generic_path;
 }
 
-bora_status bora_kernels_new(const bora_cpu *cpu, bora_pool *pool, size_t max_cols, bora_kernels **ret_kernels,
-                             bora_error *err)
+bora_status bora_kernels_new(const bora_cpu *cpu, bora_pool *pool, size_t max_cols, bora_ledger *ledger,
+                             bora_kernels **ret_kernels, bora_error *err)
 {
     uint32_t n_threads = bora_pool_n_threads(pool);
     size_t block_cols = BLOCK_COLS;
@@ -277,17 +278,20 @@ bora_status bora_kernels_new(const bora_cpu *cpu, bora_pool *pool, size_t max_co
     size_t n_state = max_cols > block_cols ? (size_t)BLOCK_ROWS * BLOCK_TOKENS * path->n_lanes : 0;
 
     bora_kernels *kernels = bora_calloc(1, sizeof *kernels + n_threads * sizeof kernels->scratch[0]);
-    size_t size;
-    if (kernels && bora_size_mul(n_threads, (n_weights + n_state) * sizeof(float), &size))
-        kernels->memory = bora_alloc_aligned(64, size);
+    if (!kernels)
+        return bora_fail(err, BORA_E_NOMEM, "kernels of %u threads", n_threads);
+    size_t size = SIZE_MAX;
+    if (bora_size_mul(n_threads, (n_weights + n_state) * sizeof(float), &size))
+        kernels->memory = bora_counted_alloc(ledger, BORA_LEDGER_ACTIVATIONS, size);
     const bora_packed_path *packed = bora_packed_choose(cpu);
     size_t packed_size = 0, n_units = max_cols / BORA_UNIT_COLS + (max_cols % BORA_UNIT_COLS != 0);
     bool fits = bora_size_round_up(packed->scratch_size(n_units), 64, &packed_size);
-    if (kernels && fits && packed_size && bora_size_mul(n_threads, packed_size, &size))
-        kernels->packed_memory = bora_alloc_aligned(64, size);
-    if (!kernels || !kernels->memory || !fits || (packed_size && !kernels->packed_memory)) {
+    if (kernels->memory && fits && packed_size && bora_size_mul(n_threads, packed_size, &size))
+        kernels->packed_memory = bora_counted_alloc(ledger, BORA_LEDGER_ACTIVATIONS, size);
+    if (!kernels->memory || !fits || (packed_size && !kernels->packed_memory)) {
+        bora_status st = bora_counted_fail(ledger, "scratch of the compute threads", size, err);
         bora_kernels_free(kernels);
-        return bora_fail(err, BORA_E_NOMEM, "matmul scratch of %u threads", n_threads);
+        return st;
     }
     kernels->cpu = *cpu;
     kernels->pool = pool;
@@ -309,8 +313,8 @@ void bora_kernels_free(bora_kernels *kernels)
 {
     if (!kernels)
         return;
-    bora_free(kernels->packed_memory);
-    bora_free(kernels->memory);
+    bora_counted_free(kernels->packed_memory);
+    bora_counted_free(kernels->memory);
     bora_free(kernels);
 }
 

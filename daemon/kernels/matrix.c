@@ -11,6 +11,7 @@
 #include "model/blocks.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Bytes of the file that are packed before they are reported as read: much to share out, little to keep in memory. */
@@ -86,15 +87,25 @@ static bool measure(bora_matrix *matrix, size_t unit_size, size_t *ret_size)
            bora_size_mul(matrix->strip_size, matrix->n_strips, ret_size);
 }
 
+size_t bora_matrix_packed_size(const bora_tensor *w)
+{
+    const uint64_t n_strips = w->n_rows / BORA_STRIP_ROWS + (w->n_rows % BORA_STRIP_ROWS != 0);
+    bora_matrix matrix = {.w = *w, .n_strips = (uint32_t)n_strips};
+    size_t size;
+    return n_strips <= UINT32_MAX && measure(&matrix, bora_unit_size(w->dtype), &size) ? size : SIZE_MAX;
+}
+
 static void matrix_freep(bora_matrix **matrix)
 {
     bora_matrix_free(*matrix);
 }
 
-static bora_status no_memory(const bora_tensor *w, bora_error *err)
+static bora_status no_memory(const bora_region *region, const bora_tensor *w, size_t size, bora_error *err)
 {
-    return bora_fail(err, BORA_E_NOMEM, "a matrix of %llu x %llu %s", (unsigned long long)w->n_rows,
-                     (unsigned long long)w->n_cols, bora_block_of(w->dtype)->name);
+    char what[96];
+    (void)snprintf(what, sizeof what, "packed weights, a matrix of %llu x %llu %s", (unsigned long long)w->n_rows,
+                   (unsigned long long)w->n_cols, bora_block_of(w->dtype)->name);
+    return bora_region_fail(region, what, size, err);
 }
 
 bora_status bora_matrix_new(bora_kernels *kernels, bora_region *region, const bora_tensor *w, bora_matrix **ret_matrix,
@@ -105,19 +116,20 @@ bora_status bora_matrix_new(bora_kernels *kernels, bora_region *region, const bo
     const uint64_t n_strips = w->n_rows / BORA_STRIP_ROWS + (w->n_rows % BORA_STRIP_ROWS != 0);
     BORA_CLEANUP(matrix_freep) bora_matrix *matrix = bora_calloc(1, sizeof *matrix);
     if (!matrix || n_strips > UINT32_MAX)
-        return no_memory(w, err);
+        return bora_fail(err, BORA_E_NOMEM, "a matrix of %llu x %llu %s", (unsigned long long)w->n_rows,
+                         (unsigned long long)w->n_cols, bora_block_of(w->dtype)->name);
     matrix->w = *w;
     matrix->n_strips = (uint32_t)n_strips;
     matrix->is_packed = unit_size != 0;
     matrix->is_bf16 = w->dtype == BORA_DTYPE_BF16 && kernels->rounding == BORA_ROUNDING_BF16 && kernels->bf16;
 
     if (unit_size && n_strips && w->n_cols) {
-        size_t size, row_bytes = 0;
+        size_t size = SIZE_MAX, row_bytes = 0;
         bool is_whole = bora_block_row_size(w->dtype, w->n_cols, &row_bytes);
         assert(is_whole && row_bytes <= w->row_size); /* the loader lets nothing else through */
         (void)is_whole;
         if (!measure(matrix, unit_size, &size) || !(matrix->units = bora_region_alloc(region, size)))
-            return no_memory(w, err);
+            return no_memory(region, w, size, err);
         pack_all(kernels, matrix, w->data, row_bytes);
     }
     if (unit_size)

@@ -19,7 +19,7 @@
 /* Packs w with all threads of the pool, slice by slice. What was read is reported to the kernels' reader (see
  * bora_kernels_set_reader), which may drop it from memory: w is not read again if the matrix is packed. region holds
  * the packed weights and outlives the matrix. w's data must stay valid as long as the matrix if it is not packed.
- * Errors: NOMEM. */
+ * Errors: NOMEM, LIMIT (the region's ledger). */
 bora_status bora_matrix_new(bora_kernels *kernels, bora_region *region, const bora_tensor *w, bora_matrix **ret_matrix,
                             bora_error *err);
 /* What products round activations to. F32: nothing; quantised weights are widened, much slower, to compare with. INT8,
@@ -32,6 +32,8 @@ bool bora_rounding_parse(const char *text, bora_rounding *ret_rounding);
 /* Of matrices made from now on. */
 void bora_kernels_set_rounding(bora_kernels *kernels, bora_rounding rounding);
 void bora_matrix_free(bora_matrix *matrix); /* NULL is a no-op; the region keeps the memory */
+/* Bytes of the region that packing w will take; 0 for a type that is not packed, SIZE_MAX if they do not fit. */
+size_t bora_matrix_packed_size(const bora_tensor *w);
 
 bool bora_matrix_is_packed(const bora_matrix *matrix);
 bool bora_matrix_reads_panels(const bora_matrix *matrix); /* of its input, which must be filled; else it reads x */

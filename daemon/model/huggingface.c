@@ -58,9 +58,9 @@ static bora_status reorder_all(bora_model *model, bora_error *err)
             if (!bora_size_round_up(tensor_size(tensors[i]), 64, &rounded) || !bora_size_add(size, rounded, &size))
                 return bora_fail(err, BORA_E_FORMAT, "the query and key tensors are larger than any memory");
     }
-    model->copied = bora_alloc_aligned(64, size);
+    model->copied = bora_counted_alloc(model->ledger, BORA_LEDGER_WEIGHTS, size);
     if (!model->copied)
-        return bora_fail(err, BORA_E_NOMEM, "%zu bytes of query and key rows", size);
+        return bora_counted_fail(model->ledger, "query and key rows in another order", size, err);
     model->copied_size = size;
     uint8_t *at = model->copied;
     for (uint32_t layer = 0; layer < h->n_layers; layer++) {

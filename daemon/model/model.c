@@ -17,7 +17,7 @@ void bora_model_free(bora_model *model)
     bora_tokenizer_free(model->tokenizer);
     bora_free(model->entries);
     bora_arena_release(&model->arena);
-    bora_free(model->copied);
+    bora_counted_free(model->copied);
     for (size_t i = 0; i < model->n_files; i++) {
         bora_file_release(&model->files[i]);
         bora_free(model->file_paths[i]);
@@ -26,6 +26,7 @@ void bora_model_free(bora_model *model)
     bora_free(model->file_paths);
     bora_free(model->path);
     bora_free(model->name);
+    bora_ledger_give(model->ledger, BORA_LEDGER_PROGRAM, model->tables_taken);
     bora_free(model);
 }
 
@@ -246,16 +247,35 @@ static void log_opened(const bora_model *model, const bora_log *log)
               (unsigned long long)model->n_parameters, (unsigned long long)(model->size >> 20), model->fingerprint);
 }
 
+uint64_t bora_model_tables_size(const bora_model *model)
+{
+    return sizeof *model + bora_arena_size(&model->arena) + model->entries_capacity * sizeof *model->entries +
+           (model->tokenizer ? bora_tokenizer_size(model->tokenizer) : 0);
+}
+
+/* Afterwards, because only then it is known how large they are; which is no more than the files' headers. */
+static bora_status take_tables(bora_model *model, bora_error *err)
+{
+    const uint64_t size = bora_model_tables_size(model);
+    if (!bora_ledger_take(model->ledger, BORA_LEDGER_PROGRAM, size))
+        return bora_ledger_fail(model->ledger, "tables of the model", size, err);
+    model->tables_taken = size;
+    return BORA_OK;
+}
+
 bora_status bora_model_open(const char *path, const bora_model_options *options, const bora_log *log,
                             bora_model **ret_model, bora_error *err)
 {
     BORA_CLEANUP(bora_model_freep) bora_model *model = bora_calloc(1, sizeof *model);
     if (!model || !(model->path = bora_strdup(path)) || !(model->name = last_part(path)))
         return bora_fail(err, BORA_E_NOMEM, "model '%s'", path);
+    model->ledger = options ? options->ledger : NULL;
     bora_error inner = {{0}};
     bora_status st = load(model, options, &inner);
     if (st == BORA_OK)
         st = bora_model_finish(model, options, &inner);
+    if (st == BORA_OK)
+        st = take_tables(model, &inner);
     if (st != BORA_OK && strstr(inner.message, path))
         return bora_fail(err, st, "%s", inner.message);
     if (st != BORA_OK) {

@@ -7,6 +7,7 @@
 #ifndef BORA_MODEL_MODEL_H
 #define BORA_MODEL_MODEL_H
 
+#include "base/ledger.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "model/chat/chat.h"
@@ -42,13 +43,15 @@ typedef struct bora_model_options {
     bool without_tokenizer;  /* a missing tokenizer is not an error (golden models have none) */
     bool description_only;   /* weights are listed but not prepared: nothing may be computed with the model */
     uint32_t window;         /* of every layer: AUTO, NONE or 1 .. BORA_POSITIONS_MAX; part of the fingerprint */
+    bora_ledger *ledger; /* what is not in a mapped file is taken from it: copied weights, before they are copied, and
+                          * tables, when they are read; borrowed, outlives the model. NULL: from none */
 } bora_model_options;
 
 /* Opens a .gguf file (the first of a split model opens them all), a folder with params.json (Mistral) or one with
  * config.json (Hugging Face). Headers are read; weights are mapped and, but for the samples of the fingerprint, left
  * alone. options and log may be NULL.
  * Errors: NOT_FOUND (path, or a file that belongs to it, by name), FORMAT (what is wrong and where), UNSUPPORTED (a
- * tensor type, an architecture), NOMEM, IO. */
+ * tensor type, an architecture), NOMEM, LIMIT (the ledger), IO. */
 bora_status bora_model_open(const char *path, const bora_model_options *options, const bora_log *log,
                             bora_model **ret_model, bora_error *err);
 /* NULL is a no-op. */
@@ -76,6 +79,8 @@ uint64_t bora_model_n_active(const bora_model *model);     /* that take part in 
 
 /* Bytes of rows that had to be copied in another order, beside the mapped weights. */
 uint64_t bora_model_copied_size(const bora_model *model);
+/* Bytes of names, lists and the tokenizer in memory. */
+uint64_t bora_model_tables_size(const bora_model *model);
 /* Where the windows in use come from: "llama.attention.sliding_window", "set by model.window", "not stated" ... */
 const char *bora_model_window_source(const bora_model *model);
 /* How many tensors are of which type, most first: "q4_k 193, f32 65". Cut at size. */

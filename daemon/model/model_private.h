@@ -8,6 +8,7 @@
 #define BORA_MODEL_MODEL_PRIVATE_H
 
 #include "base/arena.h"
+#include "base/counted.h"
 #include "base/file.h"
 #include "model/model.h"
 
@@ -48,7 +49,9 @@ struct bora_model {
 
     uint8_t *copied; /* [copied_size] rows that had to be put in another order; NULL: none */
     size_t copied_size;
-    bool window_set; /* hparams' windows are the user's, not the files' */
+    bora_ledger *ledger;
+    uint64_t tables_taken; /* bytes, from the ledger's program account */
+    bool window_set;       /* hparams' windows are the user's, not the files' */
 };
 
 typedef struct bora_folder bora_folder;

@@ -1,18 +1,18 @@
-/* The host table: each service is a thin call into base or kernels. Memory goes through base/memory.h, so that tests
- * can make a plugin's N-th allocation fail. Matrices are kept in a list and in one region, and end with the host: a
- * plugin has no call to free one. */
+/* The host table: each service is a thin call into base or kernels. Memory goes through base/counted.h: it is in the
+ * ledger's books, and tests can make a plugin's N-th allocation fail. Matrices are kept in a list and in one region,
+ * and end with the host: a plugin has no call to free one. */
 #include "plugin/plugin.h"
 
 #include "base/arena.h"
+#include "base/counted.h"
 #include "base/memory.h"
 #include "kernels/kernels.h"
 #include "kernels/matrix.h"
 #include "model/blocks.h"
 
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
-
-#define HOST_ALIGNMENT 64u
 
 typedef struct host_option {
     const char *key, *value;
@@ -33,7 +33,11 @@ struct bora_plugin_host {
     bora_region *region;   /* of the matrices; NULL while there are none */
     host_matrix *matrices; /* in the arena, the matrices themselves not */
     const bora_cpu *cpu;
-    host_option *options; /* [n_options], in the arena */
+    bora_ledger *ledger;
+    uint32_t account;
+    atomic_bool has_refusal; /* atomic: whoever sets it first fills in refusal; any thread may allocate */
+    bora_error refusal;      /* why the ledger said no; read when the call that allocated has returned */
+    host_option *options;    /* [n_options], in the arena */
     size_t n_options;
     bora_arena arena;
 };
@@ -46,14 +50,19 @@ static void host_log(const bora_host *host, int32_t level, const char *message)
 
 static void *host_alloc(const bora_host *host, size_t size)
 {
-    (void)host;
-    return bora_alloc_aligned(HOST_ALIGNMENT, size);
+    bora_plugin_host *self = host->self;
+    void *memory = bora_counted_alloc(self->ledger, self->account, size); /* aligned to 64, as the SDK has it */
+    bora_error why;
+    if (!memory && bora_counted_fail(self->ledger, bora_ledger_name(self->account), size, &why) == BORA_E_LIMIT &&
+        !atomic_exchange(&self->has_refusal, true))
+        self->refusal = why;
+    return memory;
 }
 
 static void host_free(const bora_host *host, void *memory)
 {
     (void)host;
-    bora_free(memory);
+    bora_counted_free(memory);
 }
 
 static const char *host_option_value(const bora_host *host, const char *key)
@@ -126,7 +135,7 @@ static bora_status host_matrix_new(const bora_host *host, const bora_tensor *w, 
         return bora_fail(err, BORA_E_UNSUPPORTED, "matrices are not possible here");
     bora_status status = check_tensor(self, w, err);
     if (status == BORA_OK && !self->region)
-        status = bora_region_new(&self->region, err);
+        status = bora_region_new(self->ledger, BORA_LEDGER_WEIGHTS, &self->region, err);
     if (status != BORA_OK)
         return status;
     host_matrix *entry = bora_arena_alloc(&self->arena, 1, sizeof *entry);
@@ -206,7 +215,8 @@ static bora_status copy_options(bora_plugin_host *host, const bora_plugin_option
 }
 
 bora_status bora_plugin_host_new(const bora_log *log, bora_pool *pool, bora_kernels *kernels, const bora_cpu *cpu,
-                                 const bora_plugin_options *options, bora_plugin_host **ret_host, bora_error *err)
+                                 const bora_plugin_options *options, bora_ledger *ledger, uint32_t account,
+                                 bora_plugin_host **ret_host, bora_error *err)
 {
     BORA_CLEANUP(host_freep) bora_plugin_host *host = bora_calloc(1, sizeof *host);
     if (!host)
@@ -215,6 +225,8 @@ bora_status bora_plugin_host_new(const bora_log *log, bora_pool *pool, bora_kern
     host->pool = pool;
     host->kernels = kernels;
     host->cpu = cpu;
+    host->ledger = ledger;
+    host->account = account;
     bora_status status = copy_options(host, options, err);
     if (status != BORA_OK)
         return status;
@@ -271,6 +283,8 @@ bora_status bora_plugin_created(const bora_plugin_library *library, const bora_p
                                 bora_error *err)
 {
     const char *path = bora_plugin_path(library), *name = bora_plugin_name(library);
+    if (st == BORA_E_NOMEM && atomic_load(&host->has_refusal)) /* the plugin only saw that there was none */
+        return bora_fail(err, BORA_E_LIMIT, "plugin '%s': %.300s", *path ? path : name, host->refusal.message);
     if (st != BORA_OK && err) {
         bora_error why = *err;
         return bora_fail(err, st, "plugin '%s': %.400s", *path ? path : name, why.message);

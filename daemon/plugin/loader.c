@@ -198,7 +198,7 @@ static bora_status adopt(bora_plugin_entry_fn entry, uint32_t kind, const char *
     if (!library->path)
         return bora_fail(err, BORA_E_NOMEM, "plugin '%s'", label);
     bora_plugin_host *host = NULL;
-    bora_status status = bora_plugin_host_new(log, NULL, NULL, NULL, NULL, &host, err);
+    bora_status status = bora_plugin_host_new(log, NULL, NULL, NULL, NULL, NULL, 0, &host, err);
     if (status != BORA_OK)
         return status;
     const bora_host *all = bora_plugin_host_table(host);

@@ -7,6 +7,7 @@
 #define BORA_PLUGIN_PLUGIN_H
 
 #include "base/cpu.h"
+#include "base/ledger.h"
 #include "base/log.h"
 #include "base/pool.h"
 #include "base/status.h"
@@ -76,19 +77,22 @@ typedef struct bora_plugin_options {
     size_t n;
 } bora_plugin_options;
 
-/* One per instance. log, pool, kernels and cpu are borrowed and outlive the host; pool NULL: parallel_for runs on the
- * caller alone; kernels (working on the same pool) NULL: matrix_new answers UNSUPPORTED; options are copied, NULL is
- * none. Errors: NOMEM. */
+/* One per instance. log, pool, kernels, cpu and ledger are borrowed and outlive the host; pool NULL: parallel_for runs
+ * on the caller alone; kernels (working on the same pool) NULL: matrix_new answers UNSUPPORTED; options are copied,
+ * NULL is none. What the instance allocates is taken from the account of the ledger (NULL: of none): alloc answers NULL
+ * when that says no; packed matrices are taken from its weights. Errors: NOMEM. */
 bora_status bora_plugin_host_new(const bora_log *log, bora_pool *pool, bora_kernels *kernels, const bora_cpu *cpu,
-                                 const bora_plugin_options *options, bora_plugin_host **ret_host, bora_error *err);
+                                 const bora_plugin_options *options, bora_ledger *ledger, uint32_t account,
+                                 bora_plugin_host **ret_host, bora_error *err);
 /* After the instance's destroy: the matrices it made go with the host. NULL is a no-op. */
 void bora_plugin_host_free(bora_plugin_host *host);
 /* The table to give to create; valid until bora_plugin_host_free. */
 const bora_host *bora_plugin_host_table(const bora_plugin_host *host);
 /* The first configured key that the plugin has never asked for, or NULL. Valid until bora_plugin_host_free. */
 const char *bora_plugin_host_unknown_option(const bora_plugin_host *host);
-/* After an instance's create, which gave st and err: the same with the plugin's path (or name) before the message; if
- * all went well, INVAL for a configured key that the plugin has never asked for. */
+/* After an instance's create, which gave st and err: the same with the plugin's path (or name) before the message,
+ * where NOMEM because the ledger said no becomes LIMIT and says so; if all went well, INVAL for a configured key that
+ * the plugin has never asked for. */
 bora_status bora_plugin_created(const bora_plugin_library *library, const bora_plugin_host *host, bora_status st,
                                 bora_error *err);
 

@@ -22,6 +22,7 @@ static const struct {
     {"session.rename", bora_verb_session_rename},
     {"session.delete", bora_verb_session_delete},
     {"plugin.list", bora_verb_plugin_list},
+    {"plugin.use", bora_verb_plugin_use},
 };
 
 /* An error outside any request: nothing is kept of it. */

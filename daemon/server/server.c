@@ -197,11 +197,14 @@ static void read_mail(bora_server *server)
     bora_mail *mail;
     while ((mail = bora_mailbox_take(server->options.events))) {
         bora_event *event = (bora_event *)mail;
-        if (event->type != BORA_EVENT_LOADED) {
+        if (event->type != BORA_EVENT_LOADED && event->type != BORA_EVENT_SWAPPED) {
             bora_sessions_on_event(server->options.sessions, event);
             continue;
         }
-        on_loaded(server, event);
+        if (event->type == BORA_EVENT_LOADED)
+            on_loaded(server, event);
+        else
+            bora_server_on_swapped(server, event);
         bora_event_free(event);
     }
     while ((mail = bora_mailbox_take(server->options.replies))) {

@@ -16,7 +16,11 @@ typedef struct bora_server_options {
     uint32_t max_tokens;  /* defaults of generate */
     bora_sampling sampling;
     const char *plugin_path; /* for plugin.list */
+    /* The configured options of a plugin, for plugin.use; valid until the next call. NULL: none. */
+    bora_plugin_options (*plugin_options)(void *arg, uint32_t kind, const char *name);
+    void *plugin_options_arg;
 
+    const bora_ledger *ledger; /* for status */
     const bora_model *model;
     bora_pipeline
         *pipeline; /* only for what does not change: shape, plugins, options; the scheduler may be building it */

@@ -40,7 +40,9 @@ struct bora_request {
     uint64_t id;                 /* the client's */
     uint64_t generation_id;      /* the session manager's; 0: not a generation */
     const bora_value *arguments; /* the request's map; only while its verb's function runs */
-    bool in_call;                /* its verb's function is running: it is freed afterwards */
+    uint64_t swap_id;            /* of a plugin.use that the engine has; 0: none */
+    uint32_t swap_kind;
+    bool in_call; /* its verb's function is running: it is freed afterwards */
     bool has_ended;
 };
 
@@ -62,6 +64,7 @@ struct bora_server {
     bool is_stopping, must_stop;
     bool has_lapses; /* a connection is gone, does not read, or is owed something */
 
+    uint64_t last_swap_id;
     uint64_t told_loading_ns; /* when those who wait for the model were told how far it is */
     bora_status load_status;  /* of loading it, once that has failed: the loop ends with it */
     bora_error load_error;
@@ -163,6 +166,12 @@ bora_verb_fn bora_verb_session_show;
 bora_verb_fn bora_verb_session_rename;
 bora_verb_fn bora_verb_session_delete;
 bora_verb_fn bora_verb_plugin_list;
+bora_verb_fn bora_verb_plugin_use;
+
+/* verbs/plugin_use.c. Errors: PERMISSION, for all but the daemon's own user and root. */
+bora_status bora_request_check_admin(const bora_request *request, bora_error *err);
+/* The engine's answer to plugin.use. */
+void bora_server_on_swapped(bora_server *server, const bora_event *event);
 
 /* verbs/session_reply.c: the fields of a session in lists, and the handler for those that answer with id and name. */
 void bora_pack_record(bora_pack *pack, const bora_server *server, const bora_session_record *record);

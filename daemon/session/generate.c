@@ -1,7 +1,8 @@
 /* The life of one generation: load its session if need be, run, commit, and the replies on the way.
  *
  *   LOADING ──▶ RUNNING ──▶ COMMITTING ──▶ ended        (a session that is in memory begins at RUNNING, one without a
- *                                                        session ends after it)
+ *               ▲    │                                   session ends after it)
+ *               └────┘ pages are fetched when the engine has room for them
  *
  * Every end goes through finish: whatever the handler does in its last call, the manager is consistent before it. */
 #include "session/session_private.h"
@@ -44,6 +45,7 @@ static void finish(bora_open *open, const bora_reply *reply, bora_sequence *sequ
     sessions->n_open--;
     settle_live(open, sequence, good);
     bora_live_shrink(sessions);
+    bora_live_relieve(sessions);
     if (open->handler)
         open->handler(open->user, reply);
     while (open->held) {
@@ -67,6 +69,7 @@ static void finish_done(bora_open *open, bool stored, uint64_t store_ns, bora_se
                         .n_history = open->n_history,
                         .n_cached = open->n_cached,
                         .n_prompt = open->done->n_prompt,
+                        .n_reused = open->done->n_reused,
                         .seed = open->seed,
                         .stored = stored,
                         .store_ns = store_ns};
@@ -115,6 +118,13 @@ static void commit_done(bora_store_job *job, void *context)
     }
 }
 
+/* Not by the answer's own end. */
+static bool is_cut(const bora_event *done)
+{
+    return done->reason == BORA_REASON_CANCELLED || done->reason == BORA_REASON_SHUTDOWN ||
+           done->reason == BORA_REASON_DEADLINE;
+}
+
 static bora_status begin_commit(bora_open *open, bora_error *err)
 {
     bora_live *live = open->live;
@@ -132,7 +142,7 @@ static bora_status begin_commit(bora_open *open, bora_error *err)
         .answer_text = done->answer,
         .answer_size = done->answer_size,
         .system = open->system_is_new ? open->system : NULL,
-        .interrupted = done->reason == BORA_REASON_CANCELLED || done->reason == BORA_REASON_SHUTDOWN,
+        .interrupted = is_cut(done),
         .user_created = open->created,
         .answer_created = bora_db_now(),
         .first_token = open->n_history,
@@ -164,20 +174,22 @@ static void end_unborn(bora_open *open)
                      !open->replace_pages && !done->replaced_pages;
     if (done->reason == BORA_REASON_SHUTDOWN)
         finish_error(open, BORA_E_CLOSED, "the daemon is ending", done->sequence, untouched);
+    else if (done->reason == BORA_REASON_DEADLINE)
+        finish_error(open, BORA_E_CANCELLED, "its time was over before the answer began", done->sequence, untouched);
     else
         finish_error(open, BORA_E_CANCELLED, "cancelled before the answer began", done->sequence, untouched);
 }
 
 static void on_done(bora_open *open, bora_event *event)
 {
+    bool has_choices = open->n_choices_ended > 0; /* what they gave was told */
     open->done = event;
     if (event->reason == BORA_REASON_LENGTH && open->cut_by_context)
         event->reason = BORA_REASON_CONTEXT;
-    bool cut = event->reason == BORA_REASON_CANCELLED || event->reason == BORA_REASON_SHUTDOWN;
     bora_error err = {{0}};
     if (event->reason == BORA_REASON_ERROR) {
         finish_error(open, event->status, event->error.message, event->sequence, false);
-    } else if (cut && event->n_generated == 0) {
+    } else if (is_cut(event) && event->n_generated == 0 && !has_choices) {
         end_unborn(open);
     } else if (!open->live) {
         finish_done(open, false, 0, event->sequence, true);
@@ -203,6 +215,7 @@ static void on_started(bora_open *open, const bora_event *event)
                                        ? live->record.n_cached - event->n_cached
                                        : 0,
                         .n_prompt = event->n_prompt,
+                        .n_reused = event->n_reused,
                         .seed = open->seed,
                         .system_ignored = open->system_ignored};
     if (open->handler)
@@ -220,21 +233,105 @@ static void on_token(bora_open *open, const bora_event *event)
         open->handler(open->user, &reply);
 }
 
+/* ---- the pages ------------------------------------------------------------------------------------------------- */
+
+/* Counted before they are there: at most what the session's caches hold. */
+static void fetch_run(bora_store_job *job, bora_db *db)
+{
+    bora_open *open = ((bora_open_job *)job)->open;
+    if (!bora_ledger_take(open->sessions->ledger, BORA_LEDGER_STORE, open->store_size)) {
+        open->store_size = 0;
+        job->status = bora_fail(&job->error, BORA_E_NOMEM, "no room for its pages");
+        return;
+    }
+    job->status = bora_db_load(db, open->owner, open->turn.session_id, BORA_DB_PAGES, &open->contents, &job->error);
+}
+
+static void fetch_done(bora_store_job *job, void *context)
+{
+    bora_open *open = ((bora_open_job *)job)->open;
+    bora_sessions *sessions = context;
+    bora_session_contents *contents = &open->contents;
+    const char *damage = job->status != BORA_OK ? job->error.message : contents->damage;
+    open->is_fetching = false;
+    if (!damage && contents->record.n_cached != open->live->record.n_cached)
+        damage = "what is stored is not what was in memory";
+    if (damage) {
+        bora_logf(sessions->log, BORA_LOG_WARN, "session %s: %s; running all its tokens again", open->turn.session_id,
+                  damage);
+        open->replace_pages = true;
+    }
+    bora_page *pages = damage ? NULL : bora_steal(&contents->pages);
+    size_t n = damage ? 0 : contents->n_pages;
+    contents->n_pages = damage ? contents->n_pages : 0;
+    bora_event *early = open->early;
+    bora_session_contents_release(contents);
+    *contents = (bora_session_contents){.n_tokens = 0};
+    if (!early) {
+        bora_scheduler_give_pages(sessions->scheduler, bora_steal(&open->reply), pages, n, open->store_size);
+        open->store_size = 0; /* the engine gives it back */
+        return;
+    }
+    bora_pages_free(pages, n);
+    bora_ledger_give(sessions->ledger, BORA_LEDGER_STORE, open->store_size);
+    open->store_size = 0;
+    open->early = NULL;
+    on_done(open, early);
+}
+
+static void fetch_pages(bora_open *open, bora_event *event)
+{
+    const bora_live *live = open->live; /* a generation outside a session has no pages */
+    uint64_t max = open->sessions->kv_sequence_max, size = live->record.n_cached * open->sessions->kv_position_size;
+    open->store_size = size < max ? size : max;
+    bora_session_contents_release(&open->contents); /* left from the load */
+    open->contents = (bora_session_contents){.n_tokens = 0};
+    open->turn.session_id = live->record.id;
+    open->is_fetching = true;
+    open->reply = bora_steal(&event->reply);
+    open->store.job = (bora_store_job){.run = fetch_run, .done = fetch_done};
+    bora_store_submit(open->sessions->store, &open->store.job);
+}
+
+/* ---- the engine's other events ------------------------------------------------------------------------------------
+ */
+
+/* Replies that only pass on what the engine says. */
+static void pass_on(bora_open *open, const bora_event *event)
+{
+    bora_reply reply = {.n_done = event->n_done,
+                        .n_prompt = event->n_prompt,
+                        .place = event->place,
+                        .n_waiting = event->n_waiting,
+                        .event = event};
+    reply.type = event->type == BORA_EVENT_QUEUED   ? BORA_REPLY_QUEUED
+                 : event->type == BORA_EVENT_CHOICE ? BORA_REPLY_CHOICE
+                                                    : BORA_REPLY_PROGRESS;
+    open->n_choices_ended += event->type == BORA_EVENT_CHOICE && event->n_generated > 0;
+    if (open->handler)
+        open->handler(open->user, &reply);
+}
+
 void bora_open_on_event(bora_open *open, bora_event *event)
 {
+    if (event->type == BORA_EVENT_DONE && open->is_fetching) {
+        open->early = event; /* the store has the open yet */
+        return;
+    }
     if (event->type == BORA_EVENT_DONE) {
         on_done(open, event);
         return;
     }
     if (open->cancelled && !open->cancel_sent)
         bora_open_cancel(open); /* there was no memory for it before */
-    bora_reply progress = {.type = BORA_REPLY_PROGRESS, .n_done = event->n_done, .n_prompt = event->n_prompt};
     if (event->type == BORA_EVENT_STARTED)
         on_started(open, event);
     else if (event->type == BORA_EVENT_TOKEN)
         on_token(open, event);
-    else if (open->handler)
-        open->handler(open->user, &progress);
+    else if (event->type == BORA_EVENT_WANT_PAGES)
+        fetch_pages(open, event);
+    else
+        pass_on(open, event);
     bora_event_free(event);
 }
 
@@ -257,6 +354,7 @@ static bora_status run(bora_open *open, bora_error *err)
     if (st != BORA_OK)
         return st;
     generation->id = open->id;
+    (void)snprintf(generation->owner, sizeof generation->owner, "%s", open->owner); /* as long as the server's */
     generation->sequence = live ? live->sequence : NULL;
     st = bora_scheduler_submit(open->sessions->scheduler, generation, err);
     if (st != BORA_OK)
@@ -287,14 +385,13 @@ static void load_run(bora_store_job *job, bora_db *db)
         return;
     bora_session_contents_release(contents);
     *contents = (bora_session_contents){.n_tokens = 0};
-    job->status = bora_db_load(db, open->owner, open->key, BORA_DB_TOKENS | BORA_DB_PAGES, contents, &job->error);
+    job->status = bora_db_load(db, open->owner, open->key, BORA_DB_TOKENS, contents, &job->error);
 }
 
-/* The loaded session enters memory, its pages go along with the generation. */
+/* The loaded session enters memory; its pages follow when the engine asks for them. */
 static bora_status adopt(bora_open *open, bora_error *err)
 {
     bora_session_contents *contents = &open->contents;
-    bora_generation *generation = open->generation;
     const char *damage = contents->damage;
     if (!damage && (contents->record.n_cached > contents->n_tokens || contents->record.n_tokens != contents->n_tokens))
         damage = "its counts contradict each other";
@@ -305,13 +402,10 @@ static bora_status adopt(bora_open *open, bora_error *err)
     if (damage) {
         bora_logf(open->sessions->log, BORA_LOG_WARN, "session %s: %s; running all its tokens again",
                   open->live->record.id, damage);
-        open->replace_pages = true;
+        open->replace_pages = open->generation->restore_failed = true;
         return BORA_OK;
     }
-    generation->restore = bora_steal(&contents->pages);
-    generation->n_restore = contents->n_pages;
-    contents->n_pages = 0;
-    generation->restore_n_cached = open->live->record.n_cached;
+    open->generation->n_stored = open->live->record.n_cached;
     return BORA_OK;
 }
 
@@ -352,6 +446,14 @@ static bora_open *find_loading(const bora_sessions *sessions, const char *owner,
     return NULL;
 }
 
+static uint32_t count_of_owner(const bora_sessions *sessions, const char *owner)
+{
+    uint32_t n = 0;
+    for (const bora_open *open = sessions->open; open; open = open->next)
+        n += owner && strcmp(open->owner, owner) == 0;
+    return n;
+}
+
 bora_status bora_sessions_generate(bora_sessions *sessions, const bora_generate_request *request, bora_reply_fn handler,
                                    void *user, uint64_t *ret_id, bora_error *err)
 {
@@ -359,6 +461,8 @@ bora_status bora_sessions_generate(bora_sessions *sessions, const bora_generate_
         return bora_fail(err, BORA_E_CLOSED, "the daemon is ending");
     if (sessions->n_open >= sessions->options.n_open_max)
         return bora_fail(err, BORA_E_BUSY, "%u generations are open already", sessions->n_open);
+    if (sessions->options.n_owner_max && count_of_owner(sessions, request->owner) >= sessions->options.n_owner_max)
+        return bora_fail(err, BORA_E_BUSY, "%u of your generations are open already", sessions->options.n_owner_max);
     bora_open *open = NULL;
     bora_status st = bora_open_new(sessions, request, handler, user, &open, err);
     if (st != BORA_OK)
@@ -416,7 +520,11 @@ void bora_sessions_abandon(bora_sessions *sessions, uint64_t id)
 void bora_sessions_on_event(bora_sessions *sessions, bora_event *event)
 {
     bora_open *open = find_open(sessions, event->id);
-    if (open)
+    if (event->type == BORA_EVENT_PRESSURE) {
+        sessions->pressure = event->n_bytes;
+        bora_event_free(event);
+        bora_live_relieve(sessions);
+    } else if (open)
         bora_open_on_event(open, event);
     else
         bora_event_free(event); /* cannot be: every generation stays open until its DONE */

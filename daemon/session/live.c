@@ -77,18 +77,41 @@ void bora_live_drop(bora_sessions *sessions, bora_live *live)
     bora_live_free(live);
 }
 
+/* The idle one that was used longest ago; NULL: none is idle. ret_n: how many there are in all. */
+static bora_live *find_oldest(const bora_sessions *sessions, uint32_t *ret_n)
+{
+    bora_live *oldest = NULL;
+    *ret_n = 0;
+    for (bora_live *live = sessions->live; live; live = live->next) {
+        ++*ret_n;
+        if (!live->open && (!oldest || live->last_used < oldest->last_used))
+            oldest = live;
+    }
+    return oldest;
+}
+
 void bora_live_shrink(bora_sessions *sessions)
 {
-    for (;;) {
-        uint32_t n = 0;
-        bora_live *oldest = NULL;
-        for (bora_live *live = sessions->live; live; live = live->next) {
-            n++;
-            if (!live->open && (!oldest || live->last_used < oldest->last_used))
-                oldest = live;
-        }
-        if (n <= sessions->options.n_live_max || !oldest)
-            return;
+    uint32_t n;
+    for (bora_live *oldest; (oldest = find_oldest(sessions, &n)) && n > sessions->options.n_live_max;)
+        bora_live_drop(sessions, oldest);
+}
+
+void bora_live_relieve(bora_sessions *sessions)
+{
+    uint64_t freed = 0;
+    uint32_t n = 0;
+    if (!sessions->pressure || sessions->stopping)
+        return;
+    for (bora_live *oldest; freed < sessions->pressure && (oldest = find_oldest(sessions, &n));) {
+        bora_logf(sessions->log, BORA_LOG_DEBUG, "session %s leaves memory: %llu MiB", oldest->record.id,
+                  (unsigned long long)oldest->kv_bytes >> 20);
+        freed += oldest->kv_bytes;
         bora_live_drop(sessions, oldest);
     }
+    (void)find_oldest(sessions, &n);
+    if (freed == 0 && n > 0)
+        return; /* a generation that runs will end */
+    sessions->pressure = 0;
+    bora_scheduler_relieved(sessions->scheduler);
 }

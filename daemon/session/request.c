@@ -2,6 +2,7 @@
 #include "session/session_private.h"
 
 #include "base/memory.h"
+#include "engine/task.h"
 #include "session/db_private.h"
 
 #include <string.h>
@@ -35,6 +36,8 @@ static bora_status check_request(const bora_sessions *sessions, const bora_gener
         return bora_fail(err, BORA_E_INVAL, "a system prompt goes with text, not with a raw prompt");
     if (request->text && sessions->options.layout == BORA_CHAT_NONE)
         return bora_fail(err, BORA_E_UNSUPPORTED, "the model has no chat layout; use a raw prompt");
+    if (request->n_choices > BORA_CHOICES_MAX || (request->n_choices > 1 && request->session))
+        return bora_fail(err, BORA_E_INVAL, "one answer, or without a session up to %u", BORA_CHOICES_MAX);
     if (request->tokens && request->n_tokens == 0)
         return bora_fail(err, BORA_E_INVAL, "tokens must not be empty");
     for (size_t i = 0; i < request->n_tokens && request->tokens; i++)
@@ -138,6 +141,10 @@ static bora_status copy_sampling(bora_generation *generation, const bora_generat
     generation->sampling = request->sampling;
     generation->sampling.biases = NULL;
     generation->ignore_eos = request->ignore_eos;
+    generation->is_background = request->is_background;
+    generation->n_choices = request->n_choices;
+    if (request->timeout_ms)
+        generation->deadline_ns = bora_task_now_ns() + request->timeout_ms * UINT64_C(1000000);
     if (request->sampling.n_biases > 0) {
         bora_logit_bias *biases = bora_calloc(request->sampling.n_biases, sizeof *biases);
         if (!biases)
@@ -161,6 +168,11 @@ void bora_open_free(bora_open *open)
     bora_generation_free(open->generation);
     bora_session_contents_release(&open->contents);
     bora_event_free(open->done);
+    bora_event_free(open->early);
+    bora_scheduler_reply_free(open->reply);
+    if (open->store_size)
+        bora_ledger_give(open->sessions->ledger, BORA_LEDGER_STORE, open->store_size);
+    bora_ledger_give(open->sessions->ledger, BORA_LEDGER_REQUESTS, open->requested_size);
     bora_tokens_release(&open->added);
     bora_verbs_free(open->held);
     bora_free(open->owner);
@@ -168,6 +180,19 @@ void bora_open_free(bora_open *open)
     bora_free(open->text);
     bora_free(open->system);
     bora_free(open);
+}
+
+/* What the request itself holds while it waits and runs. */
+static bora_status count_request(bora_open *open, const bora_generate_request *request, bora_error *err)
+{
+    uint64_t size = sizeof *open + sizeof *open->generation;
+    size += 2 * ((request->text ? strlen(request->text) : 0) + (request->prompt ? strlen(request->prompt) : 0));
+    size += request->system ? strlen(request->system) : 0;
+    size += (open->generation->n_tokens * 2 + request->max_tokens) * sizeof(int32_t);
+    if (!bora_ledger_take(open->sessions->ledger, BORA_LEDGER_REQUESTS, size))
+        return bora_fail(err, BORA_E_BUSY, "no memory for another request (memory.limit)");
+    open->requested_size = size;
+    return BORA_OK;
 }
 
 static void open_freep(bora_open **open)
@@ -207,6 +232,8 @@ bora_status bora_open_new(bora_sessions *sessions, const bora_generate_request *
         if (st == BORA_OK)
             give_tokens(open->generation, &tokens);
     }
+    if (st == BORA_OK)
+        st = count_request(open, request, err);
     if (st != BORA_OK)
         return st;
     *ret_open = bora_steal(&open);

@@ -28,6 +28,9 @@ bora_status bora_sessions_new(const bora_model *model, bora_pipeline *pipeline, 
     sessions->store = store;
     sessions->options = *options;
     sessions->log = log;
+    sessions->ledger = bora_pipeline_options_of(pipeline)->ledger;
+    sessions->kv_position_size = bora_pipeline_kv_position_size(pipeline);
+    sessions->kv_sequence_max = bora_pipeline_kv_sequence_max(pipeline);
     *ret_sessions = sessions;
     return BORA_OK;
 }

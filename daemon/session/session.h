@@ -23,6 +23,7 @@ typedef struct bora_sessions_options {
     bora_chat_layout layout; /* of chat turns; never AUTO */
     uint32_t n_live_max;     /* sessions in memory; idle ones beyond it leave, least recently used first */
     uint32_t n_open_max;     /* generations open at once, all owners; more are BUSY */
+    uint32_t n_owner_max;    /* of these, of one owner; 0: no other limit */
     uint64_t context;        /* positions a session may reach */
 } bora_sessions_options;
 
@@ -44,6 +45,8 @@ void bora_sessions_free(bora_sessions *sessions);
 #define BORA_REPLY_RECORD   6 /* the last: create, rename, delete (id only) */
 #define BORA_REPLY_LIST     7 /* the last */
 #define BORA_REPLY_CONTENTS 8 /* the last: show */
+#define BORA_REPLY_QUEUED   9
+#define BORA_REPLY_CHOICE   10 /* one of several answers has ended */
 
 /* Valid during the handler's call; which fields are set depends on type. */
 typedef struct bora_reply {
@@ -57,9 +60,11 @@ typedef struct bora_reply {
     uint64_t n_rerun;                      /* ACCEPTED: of the history, tokens that were run before and are run again */
     uint64_t n_prompt;                     /* ACCEPTED, PROGRESS, DONE: tokens run (to run) before the first new one */
     uint64_t n_done;                       /* PROGRESS */
+    uint64_t n_reused;                     /* ACCEPTED, DONE: of n_cached, tokens taken over from elsewhere */
+    uint32_t place, n_waiting;             /* QUEUED */
     uint64_t seed;                         /* ACCEPTED */
     bool system_ignored;                   /* ACCEPTED */
-    const bora_event *event;               /* TOKEN, DONE: the engine's event */
+    const bora_event *event;               /* TOKEN, CHOICE, DONE: the engine's event */
     bool stored;                           /* DONE */
     uint64_t store_ns;                     /* DONE */
     const bora_session_record *records;    /* RECORD: one; LIST: [n_records] */
@@ -88,11 +93,16 @@ typedef struct bora_generate_request {
     const char *const *stops; /* [n_stops], borrowed */
     uint32_t n_stops;
     bool ignore_eos;
+    bool is_background;
+    uint32_t timeout_ms; /* 0: none. When it is over, the answer ends with REASON_DEADLINE, or ERROR, CANCELLED if it
+                          * has not begun */
+    uint32_t n_choices;  /* answers to one prompt, 1 .. BORA_CHOICES_MAX; more than one only without a session */
 } bora_generate_request;
 
 /* Everything borrowed for the call. On BORA_OK the handler will be called; *ret_id names the generation for cancel. On
- * an error it will not. Errors: INVAL, BUSY (too many open; the session is answering), LIMIT (context), UNSUPPORTED (no
- * chat layout), CLOSED (stopping), NOMEM. Errors found later (NOT_FOUND ...) come through the handler. */
+ * an error it will not. Errors: INVAL, BUSY (too many open, in all or of this owner; the session is answering; no
+ * memory for another), LIMIT (context), UNSUPPORTED (no chat layout), CLOSED (stopping), NOMEM. Errors found later
+ * (NOT_FOUND ...) come through the handler. */
 bora_status bora_sessions_generate(bora_sessions *sessions, const bora_generate_request *request, bora_reply_fn handler,
                                    void *user, uint64_t *ret_id, bora_error *err);
 /* The generation ends with DONE, reason cancelled (or ERROR, CANCELLED, if it had not begun). Unknown ids are ignored:

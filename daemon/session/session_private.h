@@ -66,6 +66,12 @@ struct bora_open {
     bool cut_by_context; /* the context leaves room for fewer tokens than were asked for */
     int64_t created;     /* ms since 1970, of the user's message */
     uint64_t n_history, n_cached, n_prompt;
+    bool is_fetching;           /* its pages are: a job is in the store's queue */
+    struct bora_command *reply; /* for the engine, that waits for them */
+    uint64_t store_size;        /* of these pages, taken from the ledger */
+    uint32_t n_choices_ended;   /* that gave tokens */
+    bora_event *early;          /* the engine's last, that came meanwhile */
+    uint64_t requested_size;    /* bytes that the ledger counts for the request */
 
     bora_event *done;      /* the engine's last; read by the store thread during the commit */
     bora_turn turn;        /* of the commit */
@@ -93,10 +99,13 @@ struct bora_sessions {
     bora_store *store;
     bora_sessions_options options;
     const bora_log *log;
+    bora_ledger *ledger;                        /* the pipeline's; may be NULL */
+    uint64_t kv_position_size, kv_sequence_max; /* bytes; the pipeline's */
 
     bora_live *live; /* no order */
     bora_open *open; /* no order */
     uint32_t n_open;
+    uint64_t pressure;       /* bytes that the engine lacks and has not been answered about; 0: none */
     uint32_t n_verbs;        /* jobs of verbs in the store's queue or held */
     uint32_t n_name_changes; /* renames and deletes in the store's queue: names in memory may be old */
     uint64_t last_id, clock;
@@ -115,6 +124,9 @@ bora_status bora_live_add(bora_sessions *sessions, const char *owner, bora_sessi
 void bora_live_drop(bora_sessions *sessions, bora_live *live);
 /* Idle sessions beyond n_live_max leave, least recently used first. */
 void bora_live_shrink(bora_sessions *sessions);
+/* While the engine lacks memory: idle sessions leave until that much is free, and the engine is told. What cannot be
+ * done now is done when a generation ends. */
+void bora_live_relieve(bora_sessions *sessions);
 /* Closes a sequence that the engine handed out. */
 void bora_live_close_sequence(bora_sessions *sessions, bora_sequence *sequence);
 void bora_live_free(bora_live *live); /* not its sequence; NULL is a no-op */

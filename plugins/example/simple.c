@@ -1,5 +1,4 @@
-/* attention-simple: the smallest working plugin. One pass over the keys of each head keeps a running weighted mean of
- * the values ("online softmax"), so that the scores need no memory. Keys and values in f32 only. */
+/* attention-simple: the smallest working plugin. A running mean of the values ("online softmax") keeps no scores. */
 #include <bora/plugin.h>
 #include <math.h>
 
@@ -10,6 +9,8 @@ struct bora_attention {
 
 static bora_status create(const bora_host *host, const bora_attention_shape *shape, bora_attention **ret, bora_error *e)
 {
+    if (shape->struct_size < sizeof *shape)
+        return bora_fail(e, BORA_E_INVAL, "simple: a shape of %u bytes", shape->struct_size);
     bora_attention *self = host->alloc(host, sizeof *self);
     if (!self)
         return bora_fail(e, BORA_E_NOMEM, "simple: no memory");
@@ -52,7 +53,6 @@ static bora_status attend(bora_attention *self, uint32_t n_seqs, const bora_atte
 
 static const bora_attention_ops ops = {sizeof ops, BORA_DTYPE_BIT(BORA_DTYPE_F32), create, NULL, NULL, destroy, attend};
 static const bora_plugin plugin = {sizeof plugin, 1, 0, BORA_PLUGIN_ATTENTION, 1, "simple", "1.0", &ops};
-
 const bora_plugin *bora_plugin_entry(const bora_host *host, bora_error *err)
 {
     return (void)host, (void)err, &plugin;

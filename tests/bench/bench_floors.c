@@ -202,7 +202,8 @@ static bora_status cycle_make(bench *b, uint32_t dtype, cycle *c, bora_error *er
 {
     bora_tensor tensors[2];
     uint8_t *rows[2] = {make_rows(dtype, DIM, &tensors[0]), make_rows(dtype, HIDDEN_DIM, &tensors[1])};
-    bora_status st = rows[0] && rows[1] ? bora_region_new(&c->region, err) : bora_fail(err, BORA_E_NOMEM, "rows");
+    bora_status st =
+        rows[0] && rows[1] ? bora_region_new(NULL, 0, &c->region, err) : bora_fail(err, BORA_E_NOMEM, "rows");
     while (st == BORA_OK && c->size < CYCLED_SIZE && c->n + 2 <= MATRICES_MAX)
         for (size_t i = 0; st == BORA_OK && i < 2; i++) {
             st = bora_matrix_new(b->kernels, c->region, &tensors[i], &c->matrices[c->n], err);
@@ -226,7 +227,7 @@ static bora_status bench_init(bench *b, bora_error *err)
     static const uint32_t dims[2] = {DIM, HIDDEN_DIM};
     bora_status st = bora_pool_new(b->n_threads, &b->pool, err);
     if (st == BORA_OK)
-        st = bora_kernels_new(&b->cpu, b->pool, HIDDEN_DIM, &b->kernels, err);
+        st = bora_kernels_new(&b->cpu, b->pool, HIDDEN_DIM, NULL, &b->kernels, err);
     if (st == BORA_OK)
         st = bora_limits_new(&b->cpu, b->pool, READ_SIZE, &b->limits, err);
     if (st != BORA_OK)

@@ -220,7 +220,7 @@ int main(int argc, char **argv)
     bora_pool *pool = NULL;
     bora_cpu_detect(&cpu);
     openblas_set_num_threads(1);
-    if (bora_pool_new(1, &pool, &err) || bora_kernels_new(&cpu, pool, DIM, &b.kernels, &err)) {
+    if (bora_pool_new(1, &pool, &err) || bora_kernels_new(&cpu, pool, DIM, NULL, &b.kernels, &err)) {
         fprintf(stderr, "bench_matmul: %s\n", err.message);
         return 1;
     }

@@ -274,7 +274,7 @@ int main(int argc, char **argv)
     bora_cpu_detect(&b.cpu);
     b.path = bora_packed_choose(&b.cpu);
     const uint32_t n_threads = b.cpu.n_cores < THREADS_MAX ? b.cpu.n_cores : THREADS_MAX;
-    if (bora_pool_new(n_threads, &b.pool, &err) || bora_region_new(&region, &err)) {
+    if (bora_pool_new(n_threads, &b.pool, &err) || bora_region_new(NULL, 0, &region, &err)) {
         fprintf(stderr, "bench_packed: %s\n", err.message);
         return 1;
     }

@@ -332,7 +332,7 @@ int main(void)
     if (bora_model_open(MODEL, NULL, NULL, &model, &err) != BORA_OK ||
         bora_file_read(DIALOGUES, (size_t)1 << 24, &text, &size, &err) != BORA_OK ||
         bora_pool_new(cpu.n_cores, &pool, &err) != BORA_OK ||
-        bora_kernels_new(&cpu, pool, 4096, &r.kernels, &err) != BORA_OK)
+        bora_kernels_new(&cpu, pool, 4096, NULL, &r.kernels, &err) != BORA_OK)
         stop(err.message);
     r.model = model;
     r.hparams = bora_model_hparams(model);

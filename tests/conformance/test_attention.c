@@ -1,217 +1,10 @@
 /* Every attention plugin: the reference implementation's vectors, a naive computation in double, and the promise of the
  * batch-invariant ones: the same bits however rows, spans and threads are cut. */
-#include "suite.h"
+#include "attention.h"
 
-#include "kernels/quantize.h"
-#include "model/blocks.h"
-
-#define MAX_TOKENS 256u
-#define ATOL       1e-5f
-#define RTOL       1e-5f
-
-typedef struct problem {
-    uint32_t n_heads, n_kv_heads, head_dim, window, dtype;
-    uint32_t n; /* positions 0 .. n-1 */
-    float *q;   /* [n, n_heads, head_dim] */
-    float *k;   /* [n, n_kv_heads, head_dim], values that the element type holds exactly */
-    float *v;
-    void *k_elements; /* the same in the element type */
-    void *v_elements;
-} problem;
-
-/* How a run is cut. */
-typedef struct cut {
-    uint32_t chunk;     /* rows per call */
-    uint32_t span;      /* positions per span; 0: one span */
-    bool whole_history; /* spans begin at 0 even where the window does not */
-    bool strided;       /* heads apart from each other: [kv_head][position][head_dim] */
-} cut;
-
-static size_t bytes_of(uint32_t dtype, uint64_t n_elements)
-{
-    size_t size = 0;
-    assert_true(bora_block_row_size(dtype, n_elements, &size));
-    return size;
-}
-
-/* n values as elements; values become what those hold. The caller's (bora_free). */
-static void *to_elements(uint32_t dtype, float *values, size_t n)
-{
-    if (dtype == BORA_DTYPE_Q8_0) {
-        uint8_t *blocks = bora_alloc(bytes_of(dtype, n));
-        assert_non_null(blocks);
-        assert_int_equal(bora_quantize_row(dtype, n, values, NULL, blocks, NULL), BORA_OK);
-        const bora_tensor row = {
-            .data = blocks, .row_size = bytes_of(dtype, n), .n_rows = 1, .n_cols = n, .dtype = dtype};
-        bora_dequantize(NULL, &row, 0, 1, values);
-        return blocks;
-    }
-    if (dtype == BORA_DTYPE_F32) {
-        void *copy = bora_alloc(n * sizeof *values);
-        assert_non_null(copy);
-        memcpy(copy, values, n * sizeof *values);
-        return copy;
-    }
-    uint16_t *halves = bora_alloc(n * sizeof *halves);
-    assert_non_null(halves);
-    for (size_t i = 0; i < n; i++) {
-        halves[i] = bora_f32_to_f16(values[i]);
-        values[i] = bora_f16_to_f32(halves[i]);
-    }
-    return halves;
-}
-
-static void problem_init(problem *pb, uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window,
-                         uint32_t dtype, uint32_t n, uint64_t seed)
-{
-    *pb = (problem){
-        .n_heads = n_heads, .n_kv_heads = n_kv_heads, .head_dim = head_dim, .window = window, .dtype = dtype, .n = n};
-    size_t kv_size = (size_t)n * n_kv_heads * head_dim;
-    pb->q = suite_random_floats(&seed, (size_t)n * n_heads * head_dim);
-    pb->k = suite_random_floats(&seed, kv_size);
-    pb->v = suite_random_floats(&seed, kv_size);
-    for (size_t i = 0; i < (size_t)n * n_heads * head_dim; i++)
-        pb->q[i] *= 8; /* scores that differ: a softmax that matters */
-    pb->k_elements = to_elements(dtype, pb->k, kv_size);
-    pb->v_elements = to_elements(dtype, pb->v, kv_size);
-}
-
-static void problem_release(problem *pb)
-{
-    bora_free(pb->q);
-    bora_free(pb->k);
-    bora_free(pb->v);
-    bora_free(pb->k_elements);
-    bora_free(pb->v_elements);
-}
-
-/* The definition, in double. out [n, n_heads, head_dim]. */
-static void naive(const problem *pb, float *out)
-{
-    double weights[MAX_TOKENS];
-    for (uint32_t row = 0; row < pb->n; row++)
-        for (uint32_t head = 0; head < pb->n_heads; head++) {
-            uint32_t kv_head = head / (pb->n_heads / pb->n_kv_heads);
-            uint32_t from = pb->window && row + 1 > pb->window ? row + 1 - pb->window : 0;
-            const float *q = pb->q + ((size_t)row * pb->n_heads + head) * pb->head_dim;
-            double max = -INFINITY, sum = 0;
-            for (uint32_t p = from; p <= row; p++) {
-                const float *k = pb->k + ((size_t)p * pb->n_kv_heads + kv_head) * pb->head_dim;
-                weights[p] = 0;
-                for (uint32_t d = 0; d < pb->head_dim; d++)
-                    weights[p] += (double)q[d] * (double)k[d] / sqrt(pb->head_dim);
-                max = fmax(max, weights[p]);
-            }
-            for (uint32_t p = from; p <= row; p++)
-                sum += weights[p] = exp(weights[p] - max);
-            for (uint32_t d = 0; d < pb->head_dim; d++) {
-                double value = 0;
-                for (uint32_t p = from; p <= row; p++)
-                    value +=
-                        weights[p] / sum * (double)pb->v[((size_t)p * pb->n_kv_heads + kv_head) * pb->head_dim + d];
-                out[((size_t)row * pb->n_heads + head) * pb->head_dim + d] = (float)value;
-            }
-        }
-}
-
-/* Spans over positions from .. to-1 of one array; memory holds [kv_head][position][head_dim] copies when strided. */
-static uint32_t make_spans(const problem *pb, const cut *how, const void *k, const void *v, uint64_t from, uint64_t to,
-                           bora_kv_span *ret_spans)
-{
-    uint64_t position_stride = how->strided ? pb->head_dim : (uint64_t)pb->n_kv_heads * pb->head_dim;
-    uint64_t head_stride = how->strided ? (uint64_t)pb->n * pb->head_dim : pb->head_dim;
-    uint32_t n_spans = 0;
-    for (uint64_t p = from; p < to;) {
-        uint32_t n = how->span && to - p > how->span ? how->span : (uint32_t)(to - p);
-        ret_spans[n_spans++] = (bora_kv_span){
-            .k = (const char *)k + bytes_of(pb->dtype, p * position_stride),
-            .v = (const char *)v + bytes_of(pb->dtype, p * position_stride),
-            .first = p,
-            .n = n,
-            .dtype = pb->dtype,
-            .position_stride = position_stride,
-            .head_stride = head_stride,
-        };
-        p += n;
-    }
-    return n_spans;
-}
-
-static void *by_head(const problem *pb, const void *elements)
-{
-    size_t size = bytes_of(pb->dtype, pb->head_dim);
-    char *copy = bora_alloc(size * pb->n_kv_heads * pb->n);
-    assert_non_null(copy);
-    for (size_t p = 0; p < pb->n; p++)
-        for (size_t h = 0; h < pb->n_kv_heads; h++)
-            memcpy(copy + (h * pb->n + p) * size, (const char *)elements + (p * pb->n_kv_heads + h) * size, size);
-    return copy;
-}
-
-static bora_attention *create(void **state, suite_host *host, const problem *pb)
-{
-    bora_attention_shape shape = {
-        .struct_size = sizeof shape,
-        .n_heads = pb->n_heads,
-        .n_kv_heads = pb->n_kv_heads,
-        .head_dim = pb->head_dim,
-        .max_tokens = MAX_TOKENS,
-        .kv_dtype = pb->dtype,
-    };
-    bora_attention *attention = NULL;
-    bora_error err = {""};
-    if (bora_plugin_attention_ops(*state)->create(&host->table, &shape, &attention, &err) != BORA_OK)
-        fail_msg("create: %s", err.message);
-    return attention;
-}
-
-/* All rows, chunk after chunk as a prompt would come. The caller's (bora_free). */
-static float *run(void **state, const problem *pb, const cut *how, uint32_t n_threads)
-{
-    const bora_attention_ops *ops = bora_plugin_attention_ops(*state);
-    suite_host host;
-    suite_host_init(&host, n_threads);
-    bora_attention *attention = create(state, &host, pb);
-    size_t row_size = (size_t)pb->n_heads * pb->head_dim;
-    float *out = bora_alloc(pb->n * row_size * sizeof *out);
-    assert_non_null(out);
-    memset(out, 0xff, pb->n * row_size * sizeof *out);
-    void *k = how->strided ? by_head(pb, pb->k_elements) : pb->k_elements;
-    void *v = how->strided ? by_head(pb, pb->v_elements) : pb->v_elements;
-    for (uint32_t first = 0; first < pb->n; first += how->chunk) {
-        uint32_t n = pb->n - first < how->chunk ? pb->n - first : how->chunk;
-        uint64_t from = !how->whole_history && pb->window && first + 1 > pb->window ? first + 1 - pb->window : 0;
-        bora_kv_span spans[MAX_TOKENS];
-        bora_attention_seq seq = {
-            .q = pb->q + first * row_size,
-            .out = out + first * row_size,
-            .first = first,
-            .n = n,
-            .window = pb->window,
-            .spans = spans,
-            .n_spans = make_spans(pb, how, k, v, from, first + n, spans),
-        };
-        bora_error err = {""};
-        if (ops->attend(attention, 1, &seq, &err) != BORA_OK)
-            fail_msg("attend: %s", err.message);
-    }
-    if (how->strided) {
-        bora_free(k);
-        bora_free(v);
-    }
-    ops->destroy(attention);
-    suite_host_release(&host);
-    return out;
-}
-
-static const cut one_piece = {.chunk = MAX_TOKENS};
-
-static const uint32_t dtypes[] = {BORA_DTYPE_F32, BORA_DTYPE_F16, BORA_DTYPE_Q8_0};
-
-static bool keeps(void **state, uint32_t dtype)
-{
-    return bora_plugin_dtypes(*state) & BORA_DTYPE_BIT(dtype);
-}
+#define ATOL     1e-5f
+#define RTOL     1e-5f
+#define NMSE_MAX 1e-10 /* against the reference */
 
 /* ---- numbers ---------------------------------------------------------------------------------------------- */
 
@@ -272,6 +65,43 @@ static void agrees_with_the_definition(void **state)
             bora_free(is);
             problem_release(&pb);
         }
+}
+
+static uint32_t between(uint64_t *random, uint32_t low, uint32_t high)
+{
+    return low + (uint32_t)(suite_random(random) % (high - low + 1));
+}
+
+/* Random shapes, windows, cuts and threads against attention-reference. */
+static void agrees_with_reference(void **state)
+{
+    bora_plugin_library *reference = suite_reference(BORA_PLUGIN_ATTENTION);
+    void *other = reference;
+    uint64_t random = 2023;
+    for (size_t t = 0; t < BORA_ARRAY_SIZE(dtypes); t++)
+        for (uint32_t round = 0; keeps(state, dtypes[t]) && round < 40; round++) {
+            const uint32_t n_kv_heads = between(&random, 1, 4), group = between(&random, 1, 6);
+            const uint32_t block = bora_block_of(dtypes[t])->n_elements;
+            const uint32_t head_dim = block * between(&random, 1, 160 / block), n = between(&random, 1, 130);
+            problem pb;
+            problem_init(&pb, n_kv_heads * group, n_kv_heads, head_dim, round % 3 ? between(&random, 1, n + 3) : 0,
+                         dtypes[t], n, round);
+            const cut how = {.chunk = between(&random, 1, n),
+                             .span = round % 4 ? between(&random, 1, n) : 0,
+                             .whole_history = round % 2,
+                             .strided = round % 5 == 0};
+            const size_t size = (size_t)n * n_kv_heads * group * head_dim;
+            float *should = run(&other, &pb, &one_piece, 1);
+            float *is = run(state, &pb, &how, between(&random, 1, SUITE_THREADS));
+            const double nmse = suite_nmse(is, should, size);
+            if (!(nmse <= NMSE_MAX))
+                fail_msg("type %u, %u heads of %u on %u, window %u, %u rows in chunks of %u: nmse %.3g", dtypes[t],
+                         pb.n_heads, head_dim, n_kv_heads, pb.window, n, how.chunk, nmse);
+            bora_free(should);
+            bora_free(is);
+            problem_release(&pb);
+        }
+    bora_plugin_unload(reference);
 }
 
 /* Scores far beyond what exp can hold. */
@@ -339,7 +169,7 @@ static void cuts(void **state)
                     float *is = run(state, &pb, &ways[i], n_threads);
                     suite_assert_near(is, should, size, ATOL, RTOL);
                     if (same_bits)
-                        assert_memory_equal(is, should, size * sizeof *is);
+                        suite_assert_same_bits(is, should, size);
                     bora_free(is);
                 }
             bora_free(should);
@@ -380,13 +210,13 @@ static void company(void **state)
             float *alone = run(state, &problems[i], &one_piece, 1);
             suite_assert_near(seqs[i].out, alone, lengths[i] * row_size, ATOL, RTOL);
             if (same_bits)
-                assert_memory_equal(seqs[i].out, alone, lengths[i] * row_size * sizeof *alone);
+                suite_assert_same_bits(seqs[i].out, alone, lengths[i] * row_size);
             bora_free(alone);
         }
         bora_free(seqs[i].out);
         problem_release(&problems[i]);
     }
-    ops->destroy(attention);
+    end(state, attention);
     suite_host_release(&host);
 }
 
@@ -410,7 +240,7 @@ static void processors(void **state)
                 assert_int_equal(setenv("BORA_CPU", names[i], 1), 0);
                 float *is = run(state, &pb, &one_piece, 1);
                 if (should && same_bits)
-                    assert_memory_equal(is, should, size * sizeof *is);
+                    suite_assert_same_bits(is, should, size);
                 else if (should)
                     suite_assert_near(is, should, size, ATOL, RTOL);
                 bora_free(should);
@@ -490,7 +320,7 @@ static void refused_memory(void **state)
             assert_null(attention);
         }
         assert_true(status == BORA_OK || (status == BORA_E_NOMEM && err.message[0]));
-        ops->destroy(attention);
+        end(state, attention);
         assert_int_equal(atomic_load(&host.n_blocks), 0);
     }
     suite_host_release(&host);
@@ -515,24 +345,25 @@ static void teardown(void **state)
     if (ops->stop)
         ops->stop(attention);
     ops->destroy(attention);
-    ops->destroy(other);
+    end(state, other);
     ops->destroy(NULL);
     suite_host_release(&host);
+}
+
+static bool speaks_floats(const bora_plugin_library *library)
+{
+    return suite_speaks_f32(library) || suite_speaks_f16(library);
 }
 
 int main(void)
 {
     static const suite_test tests[] = {
-        SUITE_TEST_IF(golden, suite_speaks_f32),
-        SUITE_TEST(agrees_with_the_definition),
-        SUITE_TEST(large_scores),
-        SUITE_TEST_IF(every_half, suite_speaks_f16),
-        SUITE_TEST(cuts),
-        SUITE_TEST(company),
-        SUITE_TEST(processors),
-        SUITE_TEST(exponential),
-        SUITE_TEST(refused_memory),
-        SUITE_TEST(teardown),
+        SUITE_TEST_IF(golden, suite_speaks_f32),     SUITE_TEST(agrees_with_the_definition),
+        SUITE_TEST(agrees_with_reference),           SUITE_TEST_IF(large_scores, speaks_floats),
+        SUITE_TEST_IF(every_half, suite_speaks_f16), SUITE_TEST(cuts),
+        SUITE_TEST_IF(company, speaks_floats),       SUITE_TEST(processors),
+        SUITE_TEST_IF(exponential, speaks_floats),   SUITE_TEST_IF(refused_memory, speaks_floats),
+        SUITE_TEST_IF(teardown, speaks_floats),
     };
     return suite_run(BORA_PLUGIN_ATTENTION, tests, BORA_ARRAY_SIZE(tests));
 }

@@ -13,6 +13,10 @@ static void check_values(const bora_config *config)
     FUZZ_CHECK(config->chunk >= 1 && config->batch_tokens >= 1 && config->slack >= 1);
     FUZZ_CHECK(config->sampling.temperature >= 0 && isfinite(config->sampling.temperature));
     FUZZ_CHECK(config->sampling.top_p >= 0 && config->sampling.top_p <= 1);
+    FUZZ_CHECK(config->memory_limit.percent <= 100);
+    FUZZ_CHECK(config->memory_limit.size == 0 ||
+               (config->memory_limit.percent == 0 && config->memory_limit.size >= 1048576 &&
+                config->memory_limit.size <= UINT64_C(1) << 50));
     FUZZ_CHECK(config->n_options <= BORA_PLUGIN_OPTIONS_MAX);
     bora_plugin_option *items = bora_calloc(config->n_options, sizeof *items);
     FUZZ_CHECK(items);

@@ -354,6 +354,19 @@ static void frame_seeds(void)
          39);
 }
 
+/* ---- what Linux says of memory ------------------------------------------------------------------------------------
+ */
+
+static void machine_seeds(void)
+{
+    save_text("machine/meminfo", "MemTotal:       24684084 kB\nMemFree:         5181516 kB\nMemAvailable:   23 kB\n");
+    save_text("machine/number", "536870912\n");
+    save_text("machine/max", "max\n");
+    save_text("machine/v2", "0::/user.slice/user-1000.slice/borad.service\n");
+    save_text("machine/v1", "9:name=systemd:/s\n4:cpu,memory:/docker/abc\n3:cpuset:/c\n0::/../out\n");
+    save_text("machine/damaged", "\n:\n0\n0:\nmemory\n4:memoryx:/a\n4:,memory,:////\n0::/a//b/../c");
+}
+
 /* ---- configuration ----------------------------------------------------------------------------------------------- */
 
 static void config_seeds(void)
@@ -363,6 +376,8 @@ static void config_seeds(void)
                               "[cache.ring]\nelements = 5 ; five\n[generate]\ntemperature = 0.7\ntop_p = 1\n"
                               "[log]\nlevel = debug\n");
     save_text("config/pairs", "engine.threads=4\ncache.ring.elements=f16\ngenerate.min_p=0.05\nnonsense\n.=\n=.\n");
+    save_text("config/memory",
+              "[memory]\nlimit = 20G\nlimit = 512 MiB\nlimit = 80%\nlimit = auto\nlimit = 99999999999T\n");
     save_text("config/wrong", "[engine]\nthreads = -1\nchunk = 99999999999999999999\n[generate]\ntemperature = nan\n");
     save_text("config/odd", "\xef\xbb\xbf[log]\r\nlevel : info\r\n[engine\nthreads 4\n = 5\n  indented\n[]\n[.]\nx=\n");
 }
@@ -383,5 +398,6 @@ int main(int argc, char **argv)
     tekken_seeds();
     frame_seeds();
     config_seeds();
+    machine_seeds();
     return 0;
 }

@@ -41,6 +41,21 @@ needs_nothing_of_ours() {
     ! ldd "$plugin" | grep -i bora
 }
 
+conforms() {
+    make --no-print-directory BUILD="$build" conformance PLUGIN="$plugin" >"$folder/praise" 2>&1
+    local code=$?
+    cat "$folder/praise"
+    [ "$code" -eq 0 ] && grep -q '^attention-simple conforms: ' "$folder/praise"
+}
+
+is_refused() {
+    if make --no-print-directory BUILD="$build" conformance PLUGIN="$folder/broken/attention-simple.so" >"$folder/refusal" 2>&1; then
+        return 1
+    fi
+    cat "$folder/refusal"
+    grep -q '^attention-simple does NOT conform: .*agrees_with_the_definition' "$folder/refusal"
+}
+
 plugin=$folder/example/attention-simple.so
 case_ "example: under 60 lines" is_short
 case_ "example: the header installs" make --no-print-directory install-sdk DESTDIR="$folder/root" PREFIX=/opt/bora
@@ -50,7 +65,12 @@ case_ "example: builds against the installed header" make --no-print-directory -
     BORA_INCLUDE="$folder/root/opt/bora/include" CFLAGS='-O2 -g -Werror'
 case_ "example: exports one symbol" exports_one_symbol
 case_ "example: links to nothing of bora's" needs_nothing_of_ours
-case_ "example: conformance suite" env BORA_CONFORMANCE_PLUGIN="$plugin" "$build/tests/conformance/test_attention"
+case_ "example: conformance suite" conforms
+mkdir "$folder/broken" && sed 's/seq->window <= pos/seq->window < pos/' "$folder/example/simple.c" >"$folder/broken/simple.c"
+cp "$folder/example/Makefile" "$folder/broken"
+case_ "example: builds with a window that is one too long" make --no-print-directory -C "$folder/broken" \
+    BORA_INCLUDE="$folder/root/opt/bora/include"
+case_ "example: which the suite notices" is_refused
 case_ "example: computes a model with windows" "$build/bin/bora-model" eval \
     tests/golden/models/dense-gqa-swa/golden.json --out "$folder/out" --attention "$plugin"
 exit $failed

@@ -18,15 +18,17 @@ static int check_event(void *context, const bora_client_event *event)
     const char *fields = "";
     if (event->kind == BORA_CLIENT_EVENT_ACCEPTED && s->in_session)
         fields = "id:uint event:text session:text session_id:text turn:uint n_history:uint n_cached:uint n_rerun:uint "
+                 "n_reused:uint "
                  "n_prompt:uint seed:uint ?system_ignored:bool";
     else if (event->kind == BORA_CLIENT_EVENT_ACCEPTED)
-        fields = "id:uint event:text n_history:uint n_cached:uint n_rerun:uint n_prompt:uint seed:uint";
+        fields = "id:uint event:text n_history:uint n_cached:uint n_rerun:uint n_reused:uint n_prompt:uint seed:uint";
     else if (event->kind == BORA_CLIENT_EVENT_PROGRESS)
         fields = "id:uint event:text n_done:uint n_total:uint";
     else if (event->kind == BORA_CLIENT_EVENT_TOKEN)
-        fields = "id:uint event:text index:uint token:uint text:text logprob:float";
+        fields = "id:uint event:text choice:uint index:uint token:uint text:text logprob:float";
     else if (event->kind == BORA_CLIENT_EVENT_DONE)
-        fields = "id:uint event:text reason:text n_prompt:uint n_cached:uint n_generated:uint text:text queue_ms:float "
+        fields = "id:uint event:text reason:text n_prompt:uint n_cached:uint n_reused:uint n_generated:uint text:text "
+                 "queue_ms:float "
                  "prefill_ms:float decode_ms:float store_ms:float kv_bytes:uint stored:bool";
     bool good = bora_test_fields(event->value, fields);
     s->accepted |= good && event->kind == BORA_CLIENT_EVENT_ACCEPTED;

@@ -103,6 +103,25 @@ static void hello_comes_first(void **state)
 
 /* ---- what is there ---------------------------------------------------------------------------------------------- */
 
+static void assert_memory_adds_up(const bora_client_value *memory, uint64_t kv_bytes)
+{
+    assert_true(bora_test_fields(memory, "limit:uint used:uint peak:uint rss_bytes:uint weights:uint kv:uint "
+                                         "activations:uint plugins:uint requests:uint store:uint program:uint"));
+    uint64_t sum = 0;
+    for (uint32_t i = 4; i < bora_client_value_count(memory); i++)
+        sum += bora_client_value_uint(bora_client_value_at(memory, i), 0);
+    const uint64_t used = bora_client_value_uint(get(memory, "used"), 0);
+    const uint64_t peak = bora_client_value_uint(get(memory, "peak"), 0);
+    assert_int_equal(used, sum);
+    assert_true(used > 0 && used <= peak && peak <= bora_client_value_uint(get(memory, "limit"), 0));
+    assert_true(bora_client_value_uint(get(memory, "rss_bytes"), 0) > 0);
+    assert_true(bora_client_value_uint(get(memory, "kv"), 0) >= kv_bytes && kv_bytes > 0);
+    assert_true(bora_client_value_uint(get(memory, "weights"), 0) > 0);
+    assert_true(bora_client_value_uint(get(memory, "activations"), 0) > 0);
+    assert_true(bora_client_value_uint(get(memory, "plugins"), 0) > 0);
+    assert_true(bora_client_value_uint(get(memory, "program"), 0) >= 32 << 20);
+}
+
 static void status_has_its_fields(void **state)
 {
     fixture *f = *state;
@@ -112,8 +131,8 @@ static void status_has_its_fields(void **state)
     const bora_client_value *status = ask(f, "status", NULL, NULL);
     assert_true(bora_test_fields(
         status, "id:uint event:text version:text pid:uint uptime_ms:uint state:text model:text model_path:text "
-                "n_running:uint n_waiting:uint n_connections:uint kv_bytes:uint weight_bytes:uint n_prompt_tokens:uint "
-                "n_generated_tokens:uint n_steps:uint prompt_tokens_per_second:float "
+                "n_running:uint n_waiting:uint n_connections:uint kv_bytes:uint weight_bytes:uint memory:map "
+                "n_prompt_tokens:uint n_generated_tokens:uint n_steps:uint prompt_tokens_per_second:float "
                 "generated_tokens_per_second:float n_threads:uint n_stages:uint kv_dtype:text cpu:text "
                 "sessions:array"));
     assert_text(get(status, "version"), BORA_VERSION);
@@ -127,6 +146,7 @@ static void status_has_its_fields(void **state)
     assert_true(bora_client_value_uint(get(status, "n_generated_tokens"), 0) >= answer.n_generated);
     assert_true(bora_client_value_float(get(status, "prompt_tokens_per_second"), -1) >= 0);
     assert_true(bora_client_value_float(get(status, "generated_tokens_per_second"), -1) >= 0);
+    assert_memory_adds_up(get(status, "memory"), bora_client_value_uint(get(status, "kv_bytes"), 0));
     const bora_client_value *sessions = get(status, "sessions"), *seen = NULL;
     for (uint32_t i = 0; i < bora_client_value_count(sessions); i++) {
         const bora_client_value *entry = bora_client_value_at(sessions, i);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -43,6 +44,9 @@ static void run_borad(const bora_test_daemon *daemon, const char *notify, const 
     int log = open(daemon->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that crashes leaves no daemon behind */
+    const struct rlimit data = {daemon->data_limit, daemon->data_limit};
+    if (daemon->data_limit && setrlimit(RLIMIT_DATA, &data) != 0)
+        _exit(127);
     if (log >= 0 && null >= 0 && dup2(log, 1) >= 0 && dup2(log, 2) >= 0 && dup2(null, 0) >= 0 &&
         setenv("NOTIFY_SOCKET", notify, 1) == 0)
         (void)execv(argv[0], (char *const *)(uintptr_t)argv);

@@ -5,6 +5,7 @@
 #include "support/temp_folder.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 typedef struct bora_test_daemon {
@@ -13,6 +14,7 @@ typedef struct bora_test_daemon {
     char socket[108];        /* <folder>/run/bora.sock */
     char database[108];      /* <folder>/sessions.db */
     char log[108];           /* <folder>/borad.log: everything it wrote, over all starts */
+    uint64_t data_limit;     /* RLIMIT_DATA of the next start, bytes; 0: as the test has it */
 } bora_test_daemon;
 
 /* The folder and the names; nothing runs yet. False if it cannot be made. */

@@ -200,6 +200,7 @@ static bora_status pieces_copy(bora_tokenizer *tokenizer, const bora_vocab *voca
     while (n_slots < n * 2)
         n_slots *= 2;
     tokenizer->n_pieces = n;
+    tokenizer->bytes_size = bytes_size;
     tokenizer->n_slots = n_slots;
     tokenizer->bytes = bora_alloc(bytes_size);
     tokenizer->starts = bora_calloc(n + 1, sizeof *tokenizer->starts);
@@ -357,6 +358,14 @@ int bora_tokenizer_kind(const bora_tokenizer *tokenizer)
 uint32_t bora_tokenizer_version(const bora_tokenizer *tokenizer)
 {
     return tokenizer->version;
+}
+
+size_t bora_tokenizer_size(const bora_tokenizer *tokenizer)
+{
+    const bora_tokenizer *t = tokenizer;
+    return sizeof *t + t->bytes_size + (t->n_pieces + 1) * sizeof *t->starts +
+           t->n_pieces * (sizeof *t->scores + sizeof *t->types) + t->n_slots * sizeof *t->slots +
+           t->n_user_pieces * sizeof *t->user_pieces;
 }
 
 size_t bora_tokenizer_n_pieces(const bora_tokenizer *tokenizer)

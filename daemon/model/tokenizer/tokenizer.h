@@ -76,6 +76,7 @@ void bora_tokenizer_free(bora_tokenizer *tokenizer); /* NULL is a no-op */
 int bora_tokenizer_kind(const bora_tokenizer *tokenizer);         /* BORA_TOKENIZER_* */
 uint32_t bora_tokenizer_version(const bora_tokenizer *tokenizer); /* bora_vocab's */
 size_t bora_tokenizer_n_pieces(const bora_tokenizer *tokenizer);
+size_t bora_tokenizer_size(const bora_tokenizer *tokenizer); /* bytes of its tables in memory */
 int32_t bora_tokenizer_bos(const bora_tokenizer *tokenizer); /* -1: none */
 int32_t bora_tokenizer_eos(const bora_tokenizer *tokenizer); /* -1: none */
 /* The piece as the vocabulary has it, size in bytes; NULL if id is out of range. SentencePiece: UTF-8, U+2581 for a

@@ -25,7 +25,8 @@ struct bora_tokenizer {
     uint32_t version;
     bora_split *split; /* Tekken's; NULL otherwise */
     size_t n_pieces;
-    char *bytes;                  /* all pieces, one after the other */
+    char *bytes; /* [bytes_size] all pieces, one after the other */
+    size_t bytes_size;
     uint32_t *starts;             /* [n_pieces + 1] into bytes */
     float *scores;                /* [n_pieces] */
     uint8_t *types;               /* [n_pieces] BORA_PIECE_* */

@@ -22,6 +22,7 @@ static void send_accepted(bora_request *request, const bora_reply *reply)
     bora_pack_uint(&pack, "n_history", reply->n_history);
     bora_pack_uint(&pack, "n_cached", reply->n_cached);
     bora_pack_uint(&pack, "n_rerun", reply->n_rerun);
+    bora_pack_uint(&pack, "n_reused", reply->n_reused);
     bora_pack_uint(&pack, "n_prompt", reply->n_prompt);
     bora_pack_uint(&pack, "seed", reply->seed);
     if (reply->system_ignored)
@@ -38,14 +39,35 @@ static void send_progress(bora_request *request, const bora_reply *reply)
     bora_request_send(request, &pack);
 }
 
+static void send_queued(bora_request *request, const bora_reply *reply)
+{
+    bora_pack pack;
+    bora_request_begin(request, "queued", &pack);
+    bora_pack_uint(&pack, "place", reply->place);
+    bora_pack_uint(&pack, "n_waiting", reply->n_waiting);
+    bora_request_send(request, &pack);
+}
+
 static void send_token(bora_request *request, const bora_event *event)
 {
     bora_pack pack;
     bora_request_begin(request, "token", &pack);
+    bora_pack_uint(&pack, "choice", event->choice);
     bora_pack_uint(&pack, "index", event->index);
     bora_pack_uint(&pack, "token", (uint64_t)event->token);
     bora_pack_text(&pack, "text", event->text, event->text_size);
     bora_pack_float(&pack, "logprob", (double)event->logprob);
+    bora_request_send(request, &pack);
+}
+
+static void send_choice(bora_request *request, const bora_event *event)
+{
+    bora_pack pack;
+    bora_request_begin(request, "choice", &pack);
+    bora_pack_uint(&pack, "choice", event->choice);
+    bora_pack_string(&pack, "reason", bora_reason_name(event->reason));
+    bora_pack_uint(&pack, "n_generated", event->n_generated);
+    bora_pack_text(&pack, "text", event->text ? event->text : "", event->text_size);
     bora_request_send(request, &pack);
 }
 
@@ -57,8 +79,9 @@ static void end_done(bora_request *request, const bora_reply *reply)
     bora_pack_string(&pack, "reason", bora_reason_name(event->reason));
     bora_pack_uint(&pack, "n_prompt", reply->n_prompt);
     bora_pack_uint(&pack, "n_cached", reply->n_cached);
+    bora_pack_uint(&pack, "n_reused", reply->n_reused);
     bora_pack_uint(&pack, "n_generated", event->n_generated);
-    bora_pack_text(&pack, "text", event->text, event->text_size);
+    bora_pack_text(&pack, "text", event->text ? event->text : "", event->text_size);
     bora_pack_float(&pack, "queue_ms", (double)event->queue_ns / 1e6);
     bora_pack_float(&pack, "prefill_ms", (double)event->prefill_ns / 1e6);
     bora_pack_float(&pack, "decode_ms", (double)event->decode_ns / 1e6);
@@ -77,6 +100,12 @@ static void on_reply(void *user, const bora_reply *reply)
         break;
     case BORA_REPLY_PROGRESS:
         send_progress(request, reply);
+        break;
+    case BORA_REPLY_QUEUED:
+        send_queued(request, reply);
+        break;
+    case BORA_REPLY_CHOICE:
+        send_choice(request, reply->event);
         break;
     case BORA_REPLY_TOKEN:
         send_token(request, reply->event);
@@ -224,6 +253,22 @@ static bora_status read_sampling(const bora_request *request, question *q, bora_
     return st;
 }
 
+/* Whose turn it is, for how long, and how many answers. */
+static bora_status read_terms(const bora_request *request, question *q, bora_error *err)
+{
+    BORA_CLEANUP(bora_text_freep) char *priority = NULL;
+    q->request.n_choices = 1;
+    bora_status st = bora_argument_text(request, "priority", false, &priority, err);
+    if (st == BORA_OK && priority && strcmp(priority, "interactive") != 0 && strcmp(priority, "background") != 0)
+        st = bora_fail(err, BORA_E_INVAL, "priority must be interactive or background");
+    q->request.is_background = priority && strcmp(priority, "background") == 0;
+    if (st == BORA_OK)
+        st = bora_argument_u32(request, "timeout_ms", 0, UINT32_MAX, &q->request.timeout_ms, err);
+    if (st == BORA_OK)
+        st = bora_argument_u32(request, "n", 1, BORA_CHOICES_MAX, &q->request.n_choices, err);
+    return st;
+}
+
 static bora_status read_question(const bora_request *request, question *q, bora_error *err)
 {
     const bora_server_options *defaults = &request->server->options;
@@ -241,6 +286,8 @@ static bora_status read_question(const bora_request *request, question *q, bora_
         st = bora_argument_bool(request, "ignore_eos", &q->request.ignore_eos, err);
     if (st == BORA_OK)
         st = bora_argument_u32(request, "max_tokens", 0, BORA_POSITIONS_MAX, &q->request.max_tokens, err);
+    if (st == BORA_OK)
+        st = read_terms(request, q, err);
     if (st == BORA_OK)
         st = read_sampling(request, q, err);
     if (st == BORA_OK)

@@ -5,14 +5,15 @@
 
 #include <string.h>
 
-static void pack_plugin(bora_pack *pack, const bora_plugin_library *library, bool in_use)
+static void pack_plugin(bora_pack *pack, uint32_t kind, const char *name, const char *version, const char *path,
+                        uint32_t flags, bool in_use)
 {
     bora_pack_map(pack, NULL);
-    bora_pack_string(pack, "kind", bora_plugin_kind_name(bora_plugin_kind(library)));
-    bora_pack_string(pack, "name", bora_plugin_name(library));
-    bora_pack_string(pack, "version", bora_plugin_version(library));
-    bora_pack_string(pack, "path", bora_plugin_path(library));
-    bora_pack_bool(pack, "batch_invariant", bora_plugin_flags(library) & BORA_PLUGIN_BATCH_INVARIANT);
+    bora_pack_string(pack, "kind", bora_plugin_kind_name(kind));
+    bora_pack_string(pack, "name", name);
+    bora_pack_string(pack, "version", version);
+    bora_pack_string(pack, "path", path);
+    bora_pack_bool(pack, "batch_invariant", flags & BORA_PLUGIN_BATCH_INVARIANT);
     bora_pack_bool(pack, "in_use", in_use);
     bora_pack_end(pack);
 }
@@ -31,7 +32,8 @@ static void pack_other(bora_pack *pack, const bora_server *server, uint32_t kind
                   why.message);
         return;
     }
-    pack_plugin(pack, library, false);
+    pack_plugin(pack, kind, bora_plugin_name(library), bora_plugin_version(library), bora_plugin_path(library),
+                bora_plugin_flags(library), false);
     bora_plugin_unload(library);
 }
 
@@ -42,9 +44,10 @@ bora_status bora_verb_plugin_list(bora_request *request, bora_error *err)
     bora_request_begin(request, "result", &pack);
     bora_pack_array(&pack, "plugins");
     for (uint32_t kind = 1; kind <= BORA_PLUGIN_KINDS; kind++) {
-        const bora_plugin_library *used = bora_pipeline_plugin(server->options.pipeline, kind);
-        if (used)
-            pack_plugin(&pack, used, true);
+        bora_plugin_info used;
+        const bool is_used = bora_pipeline_plugin_info(server->options.pipeline, kind, &used);
+        if (is_used)
+            pack_plugin(&pack, kind, used.name, used.version, used.path, used.flags, true);
         char **names = NULL;
         bora_status st = bora_plugin_names(kind, server->options.plugin_path, &names, err);
         if (st != BORA_OK) {
@@ -52,7 +55,7 @@ bora_status bora_verb_plugin_list(bora_request *request, bora_error *err)
             return st;
         }
         for (size_t i = 0; names[i]; i++)
-            if (!used || strcmp(names[i], bora_plugin_name(used)) != 0)
+            if (!is_used || strcmp(names[i], used.name) != 0)
                 pack_other(&pack, server, kind, names[i]);
         bora_plugin_names_free(names);
     }

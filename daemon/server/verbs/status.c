@@ -1,6 +1,7 @@
 /* status: what the daemon is doing. Answered at once, whatever the engine does. */
 #include "server/server_private.h"
 
+#include "base/machine_memory.h"
 #include "model/blocks.h"
 
 #include <time.h>
@@ -15,6 +16,20 @@ static void pack_live(void *arg, const bora_live_session *live)
     bora_pack_uint(pack, "n_tokens", live->n_tokens);
     bora_pack_uint(pack, "kv_bytes", live->kv_bytes);
     bora_pack_bool(pack, "running", live->running);
+    bora_pack_end(pack);
+}
+
+static void pack_memory(bora_pack *pack, const bora_ledger *ledger)
+{
+    bora_ledger_state books;
+    bora_ledger_get(ledger, &books);
+    bora_pack_map(pack, "memory");
+    bora_pack_uint(pack, "limit", books.limit);
+    bora_pack_uint(pack, "used", books.used);
+    bora_pack_uint(pack, "peak", books.peak);
+    bora_pack_uint(pack, "rss_bytes", bora_machine_rss());
+    for (uint32_t account = 0; account < BORA_LEDGER_COUNT; account++)
+        bora_pack_uint(pack, bora_ledger_name(account), books.accounts[account]);
     bora_pack_end(pack);
 }
 
@@ -46,6 +61,7 @@ bora_status bora_verb_status(bora_request *request, bora_error *err)
     bora_pack_uint(&pack, "n_connections", server->n_connections);
     bora_pack_uint(&pack, "kv_bytes", stats.kv_bytes);
     bora_pack_uint(&pack, "weight_bytes", bora_model_size(server->options.model));
+    pack_memory(&pack, server->options.ledger);
     bora_pack_uint(&pack, "n_prompt_tokens", stats.n_prompt_tokens);
     bora_pack_uint(&pack, "n_generated_tokens", stats.n_generated_tokens);
     bora_pack_uint(&pack, "n_steps", stats.n_steps);

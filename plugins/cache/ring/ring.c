@@ -5,9 +5,10 @@
  *   append:  f32 rows -> element type -> slots          spans:  slots, as they lie, in at most two runs
  *
  * A layer with a window stops growing at window + slack slots, one without at max_positions. Until then reserve
- * doubles: a short conversation does not pay for a long window. A layer whose slots are fewer than its limit has never
- * wrapped, because reserve keeps them at least as many as positions; so growing is a plain copy. */
-#include "elements.h"
+ * doubles, in steps of 64, 128, 256 ...: a short conversation does not pay for a long window. A layer whose slots are
+ * fewer than its limit has never wrapped, because reserve keeps them at least as many as positions; so growing is a
+ * plain copy. */
+#include "../elements.h"
 
 #include <stdbool.h>
 #include <string.h>
@@ -17,9 +18,8 @@
 typedef struct ring_layer {
     unsigned char *k, *v; /* [n_kv_heads, capacity, head_dim] in the cache's element type */
     uint64_t capacity;    /* slots; 0 until the first reserve */
-    uint64_t first;       /* nothing before this position was ever stored */
-    uint64_t end;         /* positions first .. end-1 are held, as far as they are not overwritten */
-    uint64_t furthest;    /* the largest end there ever was: what lies capacity below it is overwritten */
+    uint64_t first;       /* nothing before this position is held */
+    uint64_t end;         /* positions first .. end-1 are held, as far as they are not overwritten: the last capacity */
 } ring_layer;
 
 struct bora_cache_seq {
@@ -47,7 +47,7 @@ static uint64_t layer_limit(const bora_cache *cache, uint32_t layer)
 /* The oldest position that is still there. */
 static uint64_t layer_oldest(const ring_layer *layer)
 {
-    uint64_t rolled = layer->furthest > layer->capacity ? layer->furthest - layer->capacity : 0;
+    uint64_t rolled = layer->end > layer->capacity ? layer->end - layer->capacity : 0;
     return rolled > layer->first ? rolled : layer->first;
 }
 
@@ -114,7 +114,7 @@ static bora_status ring_create(const bora_host *host, const bora_cache_shape *sh
         return bora_fail(err, BORA_E_INVAL, "ring: layers, heads, head size, slack and positions must be at least 1");
     if (shape->dtype != BORA_DTYPE_F32 && shape->dtype != BORA_DTYPE_F16 && shape->dtype != BORA_DTYPE_Q8_0)
         return bora_fail(err, BORA_E_UNSUPPORTED, "ring: element type %u is none of f32, f16, q8_0", shape->dtype);
-    const size_t head_size = bora_ring_elements_size(shape->dtype, shape->head_dim);
+    const size_t head_size = elements_size(shape->dtype, shape->head_dim);
     if (head_size == 0)
         return bora_fail(err, BORA_E_UNSUPPORTED, "ring: heads of %u are not whole blocks of q8_0, 32 elements",
                          shape->head_dim);
@@ -185,8 +185,7 @@ static bora_status ring_seq_fork(bora_cache *cache, const bora_cache_seq *seq, b
         }
         to->first = from->first;
         to->end = from->end;
-        to->furthest = from->furthest;
-        copy_slots(cache, from, to, from->furthest < from->capacity ? from->furthest : from->capacity);
+        copy_slots(cache, from, to, from->end < from->capacity ? from->end : from->capacity);
     }
     *ret_seq = copy;
     return BORA_OK;
@@ -194,17 +193,13 @@ static bora_status ring_seq_fork(bora_cache *cache, const bora_cache_seq *seq, b
 
 /* ---- growing, storing, forgetting ---------------------------------------------------------------------- */
 
-/* The slots a layer needs so that positions below end fit; its present number if they do. */
-static uint64_t grown_capacity(const bora_cache *cache, const ring_layer *layer, uint32_t index, uint64_t end)
+/* The slots with which a layer has room for end positions, or for as many as it ever keeps: steps that double. */
+static uint64_t capacity_for(const bora_cache *cache, uint32_t layer, uint64_t end)
 {
-    uint64_t limit = layer_limit(cache, index);
-    uint64_t need = end < limit ? end : limit;
-    if (layer->capacity >= need)
-        return layer->capacity;
-    uint64_t doubled = layer->capacity > limit / 2 ? limit : layer->capacity * 2;
-    uint64_t capacity = doubled < FIRST_SLOTS ? FIRST_SLOTS : doubled;
-    if (capacity < need)
-        capacity = need;
+    const uint64_t limit = layer_limit(cache, layer), need = end < limit ? end : limit;
+    uint64_t capacity = FIRST_SLOTS;
+    while (capacity < need)
+        capacity = capacity > limit / 2 ? limit : capacity * 2;
     return capacity < limit ? capacity : limit;
 }
 
@@ -222,8 +217,8 @@ static bora_status ring_reserve(bora_cache *cache, bora_cache_seq *seq, uint64_t
         return bora_fail(err, BORA_E_NOMEM, "ring: growing a sequence");
     memset(grown, 0, cache->n_layers * sizeof *grown);
     for (uint32_t i = 0; i < cache->n_layers; i++) {
-        uint64_t capacity = grown_capacity(cache, &seq->layers[i], i, end);
-        if (capacity == seq->layers[i].capacity)
+        uint64_t capacity = capacity_for(cache, i, end);
+        if (capacity <= seq->layers[i].capacity)
             continue;
         if (!alloc_slots(cache, capacity, &grown[i])) {
             free_layers(cache, grown);
@@ -247,13 +242,6 @@ static bora_status ring_reserve(bora_cache *cache, bora_cache_seq *seq, uint64_t
     return BORA_OK;
 }
 
-static void layer_moved_to(ring_layer *layer, uint64_t end)
-{
-    layer->end = end;
-    if (end > layer->furthest)
-        layer->furthest = end;
-}
-
 static void ring_append(bora_cache *cache, bora_cache_seq *seq, uint32_t layer_index, uint64_t first, uint32_t n,
                         const float *k, const float *v)
 {
@@ -266,12 +254,12 @@ static void ring_append(bora_cache *cache, bora_cache_seq *seq, uint32_t layer_i
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t head = 0; head < cache->n_kv_heads; head++) {
             const size_t offset = slot_offset(cache, layer, head, first + i);
-            bora_ring_elements_store(cache->dtype, k, cache->head_dim, layer->k + offset);
-            bora_ring_elements_store(cache->dtype, v, cache->head_dim, layer->v + offset);
+            elements_store(cache->dtype, k, cache->head_dim, layer->k + offset);
+            elements_store(cache->dtype, v, cache->head_dim, layer->v + offset);
             k += cache->head_dim;
             v += cache->head_dim;
         }
-    layer_moved_to(layer, first + n);
+    layer->end = first + n;
 }
 
 static bora_status ring_truncate(bora_cache *cache, bora_cache_seq *seq, uint64_t end, bora_error *err)
@@ -281,20 +269,19 @@ static bora_status ring_truncate(bora_cache *cache, bora_cache_seq *seq, uint64_
         uint32_t window = cache->windows[i];
         if (end >= layer->end)
             continue;
-        if (window && layer->furthest - end > cache->slack)
-            return bora_fail(err, BORA_E_LIMIT, "ring: taking back %llu positions, %u are possible",
-                             (unsigned long long)(layer->furthest - end), cache->slack);
-        /* After an import that began late, less than the window before end may be there. */
-        uint64_t needed = window && end >= window ? end - window + 1 : 0;
-        if (layer->first && end && needed < layer->first)
-            return bora_fail(err, BORA_E_LIMIT, "ring: position %llu is no longer kept", (unsigned long long)needed);
+        const uint64_t needed = window && end >= window ? end - window + 1 : 0; /* the oldest that end attends to */
+        if (needed < end && needed < layer_oldest(layer))
+            return bora_fail(err, BORA_E_LIMIT, "ring: back to %llu: position %llu is no longer kept",
+                             (unsigned long long)end, (unsigned long long)needed);
     }
     for (uint32_t i = 0; i < cache->n_layers; i++) {
         ring_layer *layer = &seq->layers[i];
-        if (end < layer->end)
-            layer->end = end;
-        if (layer->end == 0)
-            layer->first = layer->furthest = 0; /* empty: as new */
+        if (end >= layer->end)
+            continue;
+        /* What was overwritten stays so, though it is no longer far behind the end. */
+        const uint64_t oldest = layer_oldest(layer);
+        layer->first = oldest < end ? oldest : end;
+        layer->end = end;
     }
     return BORA_OK;
 }
@@ -379,7 +366,7 @@ static bora_status ring_import_page(bora_cache *cache, bora_cache_seq *seq, uint
             k += cache->head_size;
             v += cache->head_size;
         }
-    layer_moved_to(layer, first + n);
+    layer->end = first + n;
     return BORA_OK;
 }
 
@@ -389,6 +376,30 @@ static uint64_t ring_bytes(const bora_cache *cache, const bora_cache_seq *seq)
     for (uint32_t i = 0; i < cache->n_layers; i++)
         bytes += 2 * seq->layers[i].capacity * cache->slot_size;
     return bytes;
+}
+
+/* The most slots that a layer has at once on its way to n positions: the last step while the one before is copied. */
+static uint64_t peak_slots(const bora_cache *cache, uint32_t layer, uint64_t n_positions)
+{
+    const uint64_t last = capacity_for(cache, layer, n_positions);
+    uint64_t before = 0;
+    for (uint64_t step = FIRST_SLOTS; step<last; step = step> last / 2 ? last : step * 2)
+        before = step;
+    return last > UINT64_MAX - before ? UINT64_MAX : last + before;
+}
+
+static uint64_t ring_seq_size(const bora_cache *cache, uint64_t n_positions)
+{
+    const uint64_t n = n_positions < cache->max_positions ? n_positions : cache->max_positions;
+    /* The sequence, and the list that growing needs. */
+    uint64_t size = sizeof(bora_cache_seq) + 2 * cache->n_layers * sizeof(ring_layer);
+    for (uint32_t i = 0; i < cache->n_layers && n > 0; i++) {
+        uint64_t slots_size;
+        if (__builtin_mul_overflow(peak_slots(cache, i, n), 2 * (uint64_t)cache->slot_size, &slots_size) ||
+            __builtin_add_overflow(size, slots_size, &size))
+            return UINT64_MAX;
+    }
+    return size;
 }
 
 static const bora_cache_ops ring_ops = {
@@ -406,6 +417,7 @@ static const bora_cache_ops ring_ops = {
     .export_page = ring_export_page,
     .import_page = ring_import_page,
     .bytes = ring_bytes,
+    .seq_size = ring_seq_size,
 };
 
 static const bora_plugin ring_plugin = {

@@ -164,8 +164,9 @@ struct bora_host {
      * that made it and lives until that is destroyed. What comes out depends on the row of weights and the row of x
      * only: not on other rows, threads or how strips are shared out.
      *
-     * matrix_new: the instance's thread, during create or prepare; works in parallel, in slices. A matrix of a quantised
-     * type is copied into a layout of its own and w is not read again; of F32, F16, BF16 the data of w are used. */
+     * matrix_new: the instance's thread, during create or prepare; works in parallel, in slices. A matrix of a
+     * quantised type is copied into a layout of its own and w is not read again; of F32, F16, BF16 the data of w are
+     * used. */
     bora_status (*matrix_new)(const bora_host *host, const bora_tensor *w, bora_matrix **ret_matrix, bora_error *err);
     /* Any thread. */
     uint32_t (*matrix_n_strips)(const bora_host *host, const bora_matrix *matrix); /* strips of BORA_STRIP_ROWS rows */
@@ -195,6 +196,9 @@ struct bora_host {
 /* The result for a token does not depend on the other tokens of the batch, on how a prompt was cut into chunks,
  * or on the number of threads: same bits. */
 #define BORA_PLUGIN_BATCH_INVARIANT 1u
+/* expert: makes a matrix of every weight it is given to prepare. The host then knows before it reads them what they
+ * will take, and refuses a model that cannot fit. */
+#define BORA_PLUGIN_PACKS_WEIGHTS   2u
 
 typedef struct bora_plugin {
     uint32_t struct_size;          /* sizeof(bora_plugin) as compiled */

@@ -62,7 +62,10 @@ static void test_arena_is_cleared_and_aligned(void **state)
 {
     (void)state;
     bora_arena arena = {0};
+    size_t sum = 0;
+    assert_int_equal(bora_arena_size(&arena), 0);
     for (size_t size = 1; size < 100000; size = size * 3 + 1) {
+        sum += size;
         unsigned char *memory = bora_arena_alloc(&arena, 1, size);
         assert_non_null(memory);
         assert_int_equal((uintptr_t)memory % 16, 0);
@@ -72,8 +75,10 @@ static void test_arena_is_cleared_and_aligned(void **state)
     }
     assert_null(bora_arena_alloc(&arena, SIZE_MAX, 2));
     assert_string_equal(bora_arena_text(&arena, "window", 3), "win");
+    assert_in_range(bora_arena_size(&arena), sum, 4 * sum); /* with what is not handed out yet */
     bora_arena_release(&arena);
     assert_null(arena.chunks);
+    assert_int_equal(bora_arena_size(&arena), 0);
 }
 
 typedef struct number_mail {

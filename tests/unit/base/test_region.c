@@ -10,13 +10,16 @@
 #include "base/region.h"
 
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
 
 static bora_region *region_new(void)
 {
     bora_region *region;
-    assert_int_equal(bora_region_new(&region, NULL), BORA_OK);
+    assert_int_equal(bora_region_new(NULL, 0, &region, NULL), BORA_OK);
     assert_int_equal(bora_region_size(region), 0);
     return region;
 }
@@ -93,7 +96,7 @@ static void test_no_memory(void **state)
     bora_region *region = NULL;
     bora_error err;
     (void)bora_memory_fail_at(1);
-    assert_int_equal(bora_region_new(&region, &err), BORA_E_NOMEM);
+    assert_int_equal(bora_region_new(NULL, 0, &region, &err), BORA_E_NOMEM);
     (void)bora_memory_fail_at(0);
     assert_null(region);
     assert_true(strlen(err.message) > 0);
@@ -115,13 +118,69 @@ static void test_no_memory(void **state)
     bora_region_free(NULL);
 }
 
+/* What is handed out is taken, no more; what cannot be had is not; all comes back at the end. */
+static void test_ledger(void **state)
+{
+    (void)state;
+    bora_ledger *ledger = NULL;
+    bora_ledger_state books;
+    bora_region *region = NULL;
+    assert_int_equal(bora_ledger_new(10 * MIB, &ledger, NULL), BORA_OK);
+    assert_int_equal(bora_region_new(ledger, BORA_LEDGER_WEIGHTS, &region, NULL), BORA_OK);
+    assert_non_null(bora_region_alloc(region, 100));
+    assert_non_null(bora_region_alloc(region, 6 * MIB));
+    assert_null(bora_region_alloc(region, 4 * MIB));
+    bora_error err = {""};
+    assert_int_equal(bora_region_fail(region, "a matrix", 4 * MIB, &err), BORA_E_LIMIT);
+    assert_string_equal(err.message,
+                        "memory limit: 4.0 MiB more for a matrix would pass the limit of 10 MiB (6.0 MiB in "
+                        "use)");
+    assert_null(bora_region_alloc(region, SIZE_MAX - 4 * MIB));
+    assert_non_null(bora_region_alloc(region, 4 * MIB - 128)); /* to the last byte */
+    bora_ledger_get(ledger, &books);
+    assert_int_equal(books.accounts[BORA_LEDGER_WEIGHTS], 10 * MIB);
+    assert_int_equal(bora_region_size(region), 10 * MIB);
+    bora_region_free(region);
+    bora_ledger_get(ledger, &books);
+    assert_int_equal(books.used, 0);
+
+    /* The ledger would, the address space would not. */
+    bora_ledger_free(ledger);
+    assert_int_equal(bora_ledger_new(UINT64_MAX, &ledger, NULL), BORA_OK);
+    assert_int_equal(bora_region_new(ledger, BORA_LEDGER_WEIGHTS, &region, NULL), BORA_OK);
+    assert_null(bora_region_alloc(region, SIZE_MAX / 2));
+    bora_ledger_get(ledger, &books);
+    assert_int_equal(books.used, 0);
+    bora_region_free(region);
+    bora_ledger_free(ledger);
+}
+
+/* A limit of the system that has no room for a whole step any more, but for what is asked. In a child. */
+static void test_narrow(void **state)
+{
+    (void)state;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* whose own maps go over any limit */
+    pid_t child = fork();
+    if (child == 0) {
+        bora_region *region = NULL;
+        struct rlimit limit = {.rlim_max = RLIM_INFINITY};
+        bool done = bora_region_new(NULL, 0, &region, NULL) == BORA_OK && bora_region_alloc(region, 200 * MIB);
+        limit.rlim_cur = 226 * MIB; /* the next step would be 50 MiB */
+        done = done && setrlimit(RLIMIT_DATA, &limit) == 0 && bora_region_alloc(region, 15 * MIB) &&
+               !bora_region_alloc(region, 30 * MIB);
+        _exit(done ? 0 : 1);
+    }
+    int status = 0;
+    assert_true(child > 0 && waitpid(child, &status, 0) == child);
+    assert_int_equal(status, 0);
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pieces),
-        cmocka_unit_test(test_large),
-        cmocka_unit_test(test_many_small),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_pieces),    cmocka_unit_test(test_large),  cmocka_unit_test(test_many_small),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_ledger), cmocka_unit_test(test_narrow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -205,6 +205,18 @@ static inline bool house_answers(fake_peer *peer, uint64_t id, const bora_value 
         bora_pack_float(&pack, "generated_tokens_per_second", 12.34);
         bora_pack_string(&pack, "model", "tiny");
         bora_pack_uint(&pack, "kv_bytes", 1572864);
+        bora_pack_string(&pack, "kv_dtype", "q8_0");
+        bora_pack_map(&pack, "memory");
+        bora_pack_uint(&pack, "limit", UINT64_C(20) << 30);
+        bora_pack_uint(&pack, "used", 1288490189);
+        bora_pack_uint(&pack, "peak", UINT64_C(2) << 30);
+        bora_pack_uint(&pack, "rss_bytes", 1 << 30);
+        bora_pack_uint(&pack, "weights", 0);
+        bora_pack_uint(&pack, "kv", 1572864);
+        bora_pack_uint(&pack, "activations", 0);
+        bora_pack_uint(&pack, "program", 32 << 20);
+        bora_pack_uint(&pack, "later\n", 1024); /* of a newer daemon */
+        bora_pack_end(&pack);
         bora_pack_uint(&pack, "n_prompt_tokens", 1234567);
         bora_pack_uint(&pack, "n_threads", 1);
         bora_pack_uint(&pack, "n_stages", 2);

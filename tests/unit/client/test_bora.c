@@ -217,7 +217,9 @@ static void test_listings(void **state)
     assert_has(f->out, "101.3 prompt tokens and 12.3 generated per second");
     assert_has(f->out, "daemon     borad 9.8.7, process 77, loading\n"
                        "loading    38 %, 1.5 MiB of 4.0 MiB\nup         1 h 2 min\n");
-    assert_has(f->out, "1.5 MiB of KV caches");
+    assert_has(f->out, "memory     1.2 GiB of 20.0 GiB: weights 0 B, sessions 1.5 MiB (q8_0), program 32.0 MiB, "
+                       "later\\n 1.0 KiB\n"
+                       "resident   1.0 GiB; at most 2.0 GiB were in use so far\n");
     assert_has(f->out, "1,234,567 prompt tokens");
     assert_has(f->out, "1 thread, 2 pipeline stages");
     assert_has(f->out, "work                1,234   2.0 KiB  answering\n");

@@ -47,6 +47,7 @@ static void test_defaults(void **state)
     assert_int_equal(config->window, BORA_WINDOW_AUTO);
     assert_string_equal(config->plugins[BORA_PLUGIN_CACHE], "ring");
     assert_int_equal(config->kv_dtype, BORA_DTYPE_F16);
+    assert_true(config->memory_limit.size == 0 && config->memory_limit.percent == 0);
 }
 
 static void test_every_key(void **state)
@@ -59,6 +60,7 @@ static void test_every_key(void **state)
                                "[engine]\nthreads = 2\nchunk = 16\nbatch_tokens = 64\nrunning_max = 4\ncontext = 9000\n"
                                "[pipeline]\nstages = 3\n"
                                "[cache]\ntype = f32\nslack = 32\n"
+                               "[memory]\nlimit = 20G\n"
                                "[plugins]\npath = /a:/b\nattention = flash\ncache = paged\nexpert = quant\nlink = mpi\n"
                                "[generate]\nmax_tokens = 5\ntemperature = 0.5\ntop_k = 40\ntop_p = 0.9\nmin_p = 0.05\n"
                                "repetition_penalty = 1.1\nrepetition_window = 100\n"
@@ -82,6 +84,8 @@ static void test_every_key(void **state)
     assert_int_equal(config->n_stages, 3);
     assert_int_equal(config->kv_dtype, BORA_DTYPE_F32);
     assert_int_equal(config->slack, 32);
+    assert_int_equal(config->memory_limit.size, UINT64_C(20) << 30);
+    assert_int_equal(config->memory_limit.percent, 0);
     assert_string_equal(config->plugin_path, "/a:/b");
     assert_string_equal(config->plugins[BORA_PLUGIN_ATTENTION], "flash");
     assert_string_equal(config->plugins[BORA_PLUGIN_CACHE], "paged");
@@ -121,6 +125,50 @@ static void test_window_and_search(void **state)
     assert_refused("[model]\nwindow = 4k\n", "model.window");
     assert_refused("[model]\nwindow =\n", "model.window");
     assert_refused("[model]\nsearch =\n", "model.search is empty");
+}
+
+static void test_memory_limit(void **state)
+{
+    bora_config *config = *state;
+    static const struct {
+        const char *text;
+        uint64_t size;
+        uint32_t percent;
+    } right[] = {
+        {"1048576", 1 << 20, 0},
+        {"1024K", 1 << 20, 0},
+        {"1M", 1 << 20, 0},
+        {"512MiB", 512 << 20, 0},
+        {"512 MiB", 512 << 20, 0},
+        {"3000 KiB", 3000 << 10, 0},
+        {"4g", UINT64_C(4) << 30, 0},
+        {"4 GiB", UINT64_C(4) << 30, 0},
+        {"1024T", UINT64_C(1) << 50, 0},
+        {"1%", 0, 1},
+        {"80%", 0, 80},
+        {"100%", 0, 100},
+        {"auto", 0, 0},
+    };
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(right); i++) {
+        bora_error err = {{0}};
+        if (bora_config_set(config, "memory", "limit", right[i].text, &err) != BORA_OK)
+            fail_msg("%s", err.message);
+        if (config->memory_limit.size != right[i].size || config->memory_limit.percent != right[i].percent)
+            fail_msg("'%s' is read as %llu bytes, %u %%", right[i].text, (unsigned long long)config->memory_limit.size,
+                     config->memory_limit.percent);
+    }
+    static const char *const wrong[] = {
+        "",      "1023K", "1048575",      "0",    "-1G",    "+1G",   "G",    "1.5G",  "2P",
+        "1025T", "20 X",  "20GB",         "20Gi", "20GiBs", "0%",    "101%", "80 %",  "80%%",
+        "nan",   "0x10G", "17179869184G", " 4G",  "Auto",   "4G 4G", "4@",   "4\x0b", "99999999999999999999"};
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(wrong); i++) {
+        bora_error err = {{0}};
+        if (bora_config_set(config, "memory", "limit", wrong[i], &err) != BORA_E_INVAL)
+            fail_msg("'%s' is taken", wrong[i]);
+        assert_non_null(strstr(err.message, "memory.limit is '"));
+        assert_non_null(strstr(err.message, "from 1% to 100%"));
+        assert_int_equal(config->memory_limit.size + config->memory_limit.percent, 0); /* as it was */
+    }
 }
 
 static void test_refused(void **state)
@@ -238,6 +286,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_defaults, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_every_key, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_window_and_search, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_memory_limit, set_up, tear_down),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_long_lines),
         cmocka_unit_test_setup_teardown(test_sizes, set_up, tear_down),

@@ -45,6 +45,7 @@ typedef struct engine_options {
 
 typedef struct engine {
     bora_log log;
+    bora_ledger *ledger; /* wide; all that was taken must have come back at the end */
     bora_model *model;
     bora_pipeline *pipeline;
     bora_mailbox *events;
@@ -54,7 +55,10 @@ typedef struct engine {
 static void engine_open(engine *e, const engine_options *options)
 {
     bora_log_init(&e->log, BORA_LOG_WARN);
-    assert_ok(bora_model_open(BORA_SOURCE_DIR "/models/bora-tiny/bora-tiny-q8_0.gguf", NULL, &e->log, &e->model, err));
+    assert_ok(bora_ledger_new(UINT64_C(1) << 40, &e->ledger, err));
+    bora_model_options model = {.layout = BORA_CHAT_AUTO, .ledger = e->ledger};
+    assert_ok(
+        bora_model_open(BORA_SOURCE_DIR "/models/bora-tiny/bora-tiny-q8_0.gguf", &model, &e->log, &e->model, err));
     bora_pipeline_options pipeline = {
         .n_threads = 1, /* the pool is tested with the pipeline; the daemon's threads are what matters here */
         .n_stages = 1,
@@ -65,6 +69,7 @@ static void engine_open(engine *e, const engine_options *options)
         .kv_dtype = options->kv_dtype,
         .plugin_path = BORA_BUILD_DIR "/lib/bora/plugins",
         .plugins = {NULL, "reference", "ring", options->expert, "thread"},
+        .ledger = e->ledger,
     };
     assert_int_equal(BORA_PLUGIN_ATTENTION, 1);
     assert_int_equal(BORA_PLUGIN_CACHE, 2);
@@ -87,6 +92,10 @@ static void engine_close(engine *e)
     bora_mailbox_free(e->events);
     bora_pipeline_free(e->pipeline);
     bora_model_free(e->model);
+    bora_ledger_state books;
+    bora_ledger_get(e->ledger, &books);
+    assert_int_equal(books.used, 0);
+    bora_ledger_free(e->ledger);
     *e = (engine){.model = NULL};
 }
 

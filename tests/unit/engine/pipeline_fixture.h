@@ -19,6 +19,7 @@
 
 typedef struct fixture {
     bora_log log;
+    bora_ledger *ledger; /* wide; all that was taken must have come back at the end */
     bora_model *model;
     bora_pipeline_options options;
     bora_pipeline *pipeline; /* NULL until fixture_start */
@@ -38,6 +39,8 @@ static inline void fixture_open(fixture *f, const char *name)
         fail_msg("%s", err.message);
     bora_free(path);
     f->vocab_size = bora_model_hparams(f->model)->vocab_size;
+    if (bora_ledger_new(UINT64_C(1) << 40, &f->ledger, &err) != BORA_OK)
+        fail_msg("%s", err.message);
     f->options = (bora_pipeline_options){
         .n_threads = 1,
         .n_stages = 1,
@@ -48,6 +51,7 @@ static inline void fixture_open(fixture *f, const char *name)
         .kv_dtype = BORA_DTYPE_F32,
         .plugin_path = FIXTURE_PLUGINS,
         .plugins = {NULL, "reference", "ring", "reference", "thread"},
+        .ledger = f->ledger,
     };
 }
 
@@ -62,6 +66,10 @@ static inline void fixture_close(fixture *f)
 {
     bora_pipeline_free(f->pipeline);
     bora_model_free(f->model);
+    bora_ledger_state books;
+    bora_ledger_get(f->ledger, &books);
+    assert_int_equal(books.used, 0);
+    bora_ledger_free(f->ledger);
 }
 
 static inline bora_sequence *fixture_sequence(fixture *f)

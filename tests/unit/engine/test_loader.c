@@ -24,9 +24,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     loading *l = *state;
-    bora_pipeline_free(l->fixture.pipeline);
     bora_loader_free(l->loader);
-    bora_model_free(l->fixture.model);
+    fixture_close(&l->fixture);
     bora_free(l);
     return 0;
 }

@@ -205,8 +205,8 @@ static void test_limits(void **state)
             uint32_t n = cases[i].n[0] + cases[i].n[1];
             if (cases[i].wrong_token)
                 tokens[n - 1] = cases[i].wrong_token;
-            bora_batch_part parts[] = {{a, cases[i].n[0], cases[i].n_logits[0]},
-                                       {b, cases[i].n[1], cases[i].n_logits[1]}};
+            bora_batch_part parts[] = {{a, cases[i].n[0], cases[i].n_logits[0], false},
+                                       {b, cases[i].n[1], cases[i].n_logits[1], false}};
             bora_batch batch = {.tokens = tokens, .parts = parts, .n_parts = 2};
             assert_int_equal(bora_pipeline_forward(f.pipeline, &batch, NULL, logits, &err), cases[i].status);
             assert_true(err.message[0] != '\0');
@@ -215,7 +215,7 @@ static void test_limits(void **state)
         }
         bora_sequence *c = fixture_sequence(&f); /* three parts of 20: more than max_tokens together */
         int32_t tokens[64] = {0};
-        bora_batch_part parts[] = {{a, 10, 0}, {b, 20, 0}, {c, 3, 0}};
+        bora_batch_part parts[] = {{a, 10, 0, false}, {b, 20, 0, false}, {c, 3, 0, false}};
         bora_batch batch = {.tokens = tokens, .parts = parts, .n_parts = 3};
         assert_int_equal(bora_pipeline_forward(f.pipeline, &batch, NULL, logits, NULL), BORA_E_INVAL);
 

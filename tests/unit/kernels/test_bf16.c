@@ -339,8 +339,8 @@ typedef struct fixture {
 static void fixture_open(fixture *f, const bora_cpu *cpu, uint32_t n_threads)
 {
     assert_int_equal(bora_pool_new(n_threads, &f->pool, NULL), BORA_OK);
-    assert_int_equal(bora_kernels_new(cpu, f->pool, 2048, &f->kernels, NULL), BORA_OK);
-    assert_int_equal(bora_region_new(&f->region, NULL), BORA_OK);
+    assert_int_equal(bora_kernels_new(cpu, f->pool, 2048, NULL, &f->kernels, NULL), BORA_OK);
+    assert_int_equal(bora_region_new(NULL, 0, &f->region, NULL), BORA_OK);
 }
 
 static void fixture_close(fixture *f)

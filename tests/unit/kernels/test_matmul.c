@@ -83,7 +83,7 @@ static void fixture_open(fixture *f, const bora_cpu *cpu, uint32_t n_threads, si
 {
     f->cpu = *cpu;
     assert_int_equal(bora_pool_new(n_threads, &f->pool, NULL), BORA_OK);
-    assert_int_equal(bora_kernels_new(&f->cpu, f->pool, max_cols, &f->kernels, NULL), BORA_OK);
+    assert_int_equal(bora_kernels_new(&f->cpu, f->pool, max_cols, NULL, &f->kernels, NULL), BORA_OK);
 }
 
 static void fixture_close(fixture *f)
@@ -349,7 +349,7 @@ static void test_no_memory(void **state)
         bora_kernels *kernels = NULL;
         bora_error err;
         (void)bora_memory_fail_at(n);
-        bora_status status = bora_kernels_new(&cpu, pool, 4096, &kernels, &err);
+        bora_status status = bora_kernels_new(&cpu, pool, 4096, NULL, &kernels, &err);
         (void)bora_memory_fail_at(0);
         if (status == BORA_OK) {
             bora_kernels_free(kernels);

@@ -25,8 +25,8 @@ typedef struct fixture {
 static void fixture_open(fixture *f, const bora_cpu *cpu, uint32_t n_threads, size_t max_cols)
 {
     assert_int_equal(bora_pool_new(n_threads, &f->pool, NULL), BORA_OK);
-    assert_int_equal(bora_kernels_new(cpu, f->pool, max_cols, &f->kernels, NULL), BORA_OK);
-    assert_int_equal(bora_region_new(&f->region, NULL), BORA_OK);
+    assert_int_equal(bora_kernels_new(cpu, f->pool, max_cols, NULL, &f->kernels, NULL), BORA_OK);
+    assert_int_equal(bora_region_new(NULL, 0, &f->region, NULL), BORA_OK);
     bora_kernels_set_rounding(f->kernels, BORA_ROUNDING_BF16); /* all there is */
 }
 

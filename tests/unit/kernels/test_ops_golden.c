@@ -413,7 +413,7 @@ static int open_all(void **state)
     bora_cpu cpu;
     bora_cpu_detect(&cpu);
     golden = json_load_file(FOLDER "golden.json", 0, NULL);
-    return !golden || bora_pool_new(1, &pool, NULL) || bora_kernels_new(&cpu, pool, MAX_COLS, &kernels, NULL);
+    return !golden || bora_pool_new(1, &pool, NULL) || bora_kernels_new(&cpu, pool, MAX_COLS, NULL, &kernels, NULL);
 }
 
 static int close_all(void **state)

@@ -352,6 +352,45 @@ static void output_matrices(void **state)
     free(tied_text);
 }
 
+/* Copied rows are taken from the ledger before they are copied, tables when they are read; all comes back. */
+static void memory_is_in_the_books(void **state)
+{
+    (void)state;
+    write_model(BORA_MODEL_HF_SHARDED);
+    const uint64_t copied = 2 * (32 + 16) * 32 * sizeof(float);
+    bora_model_options options = without_tokenizer;
+    bora_ledger_state books;
+    bora_error err = {{0}};
+    assert_int_equal(bora_ledger_new(UINT64_C(1) << 30, &options.ledger, NULL), BORA_OK);
+    bora_model *model = must_open(&options);
+    bora_ledger_get(options.ledger, &books);
+    assert_in_range(books.accounts[BORA_LEDGER_WEIGHTS], copied, copied + 128);
+    assert_int_equal(books.accounts[BORA_LEDGER_PROGRAM], bora_model_tables_size(model));
+    assert_true(bora_model_tables_size(model) > bora_model_n_tensors(model) * sizeof(bora_tensor_info));
+    const uint64_t all = books.used;
+    assert_int_equal(all, books.accounts[BORA_LEDGER_WEIGHTS] + books.accounts[BORA_LEDGER_PROGRAM]);
+    bora_model_free(model);
+    bora_ledger_get(options.ledger, &books);
+    assert_int_equal(books.used, 0);
+    bora_ledger_free(options.ledger);
+
+    const struct {
+        uint64_t limit;
+        const char *names;
+    } small[] = {{copied - 1, "query and key rows"}, {all - 1, "tables of the model"}};
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(small); i++) {
+        assert_int_equal(bora_ledger_new(small[i].limit, &options.ledger, NULL), BORA_OK);
+        model = NULL;
+        assert_int_equal(bora_model_open(folder.path, &options, NULL, &model, &err), BORA_E_LIMIT);
+        assert_null(model);
+        if (!strstr(err.message, "memory limit: ") || !strstr(err.message, small[i].names))
+            fail_msg("'%s' does not name '%s'", err.message, small[i].names);
+        bora_ledger_get(options.ledger, &books);
+        assert_int_equal(books.used, 0);
+        bora_ledger_free(options.ledger);
+    }
+}
+
 /* Whichever allocation fails: NOMEM, and nothing is left behind (the sanitizers look). */
 static void memory_runs_out(void **state)
 {
@@ -386,6 +425,7 @@ int main(void)
         WITH_FOLDER(both_layouts_in_one_folder),
         WITH_FOLDER(tokenizers),
         WITH_FOLDER(output_matrices),
+        WITH_FOLDER(memory_is_in_the_books),
         WITH_FOLDER(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

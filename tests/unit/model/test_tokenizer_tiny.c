@@ -54,6 +54,22 @@ static bool utf8_valid(const char *text, size_t size)
     return true;
 }
 
+/* Every piece is in memory, and is found by a table that is at least twice as long as the vocabulary. */
+static void test_size(void **state)
+{
+    (void)state;
+    bora_tokenizer *tokenizer = tiny_load();
+    const size_t n = bora_tokenizer_n_pieces(tokenizer);
+    size_t least = n * (sizeof(float) + sizeof(uint32_t) + 1) + 2 * n * sizeof(bora_piece_slot);
+    for (size_t id = 0; id < n; id++) {
+        size_t size = 0;
+        (void)bora_tokenizer_piece(tokenizer, (int32_t)id, &size);
+        least += size;
+    }
+    assert_in_range(bora_tokenizer_size(tokenizer), least, 2 * least);
+    bora_tokenizer_free(tokenizer);
+}
+
 static void test_tiny_random_ids(void **state)
 {
     (void)state;
@@ -183,6 +199,7 @@ static void test_work_is_proportional(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_size),
         cmocka_unit_test(test_tiny_random_ids),
         cmocka_unit_test(test_tiny_round_trip),
         cmocka_unit_test(test_tiny_long_words),

@@ -16,7 +16,7 @@ static bora_plugin_host *new_host(bora_pool *pool, const bora_log *log, const bo
 {
     bora_plugin_host *host = NULL;
     bora_error err = {""};
-    if (bora_plugin_host_new(log, pool, NULL, NULL, options, &host, &err) != BORA_OK)
+    if (bora_plugin_host_new(log, pool, NULL, NULL, options, NULL, 0, &host, &err) != BORA_OK)
         fail_msg("%s", err.message);
     return host;
 }
@@ -62,6 +62,33 @@ static void test_memory(void **state)
     bora_plugin_host_free(host);
 }
 
+/* A plugin's memory is in the books of the account it was given, its matrices in those of the weights. */
+static void test_ledger(void **state)
+{
+    (void)state;
+    bora_ledger *ledger = NULL;
+    bora_ledger_state books;
+    bora_plugin_host *host = NULL;
+    assert_int_equal(bora_ledger_new(10000, &ledger, NULL), BORA_OK);
+    assert_int_equal(bora_plugin_host_new(NULL, NULL, NULL, NULL, NULL, ledger, BORA_LEDGER_KV, &host, NULL), BORA_OK);
+    const bora_host *table = bora_plugin_host_table(host);
+    void *first = table->alloc(table, 5000), *second = table->alloc(table, 4000);
+    assert_true(first && second);
+    assert_null(table->alloc(table, 2000));
+    bora_ledger_get(ledger, &books);
+    assert_in_range(books.accounts[BORA_LEDGER_KV], 9000, 9000 + 2 * 128);
+    assert_int_equal(books.used, books.accounts[BORA_LEDGER_KV]);
+    table->free(table, first);
+    first = table->alloc(table, 2000); /* there is room again */
+    assert_non_null(first);
+    table->free(table, first);
+    table->free(table, second);
+    bora_ledger_get(ledger, &books);
+    assert_int_equal(books.used, 0);
+    bora_plugin_host_free(host);
+    bora_ledger_free(ledger);
+}
+
 static void test_options(void **state)
 {
     (void)state;
@@ -92,7 +119,7 @@ static void test_options(void **state)
     host = NULL;
     for (uint64_t n = 1; st != BORA_OK; n++) {
         (void)bora_memory_fail_at(n);
-        st = bora_plugin_host_new(NULL, NULL, NULL, NULL, &options, &host, NULL);
+        st = bora_plugin_host_new(NULL, NULL, NULL, NULL, &options, NULL, 0, &host, NULL);
         (void)bora_memory_fail_at(0);
         assert_true(st == BORA_OK || (st == BORA_E_NOMEM && !host));
     }
@@ -171,8 +198,8 @@ static void fixture_init(fixture *f)
     memset(f, 0, sizeof *f);
     bora_cpu_detect(&f->cpu);
     assert_int_equal(bora_pool_new(THREADS, &f->pool, NULL), BORA_OK);
-    assert_int_equal(bora_kernels_new(&f->cpu, f->pool, COLS, &f->kernels, NULL), BORA_OK);
-    assert_int_equal(bora_plugin_host_new(NULL, f->pool, f->kernels, &f->cpu, NULL, &f->host, NULL), BORA_OK);
+    assert_int_equal(bora_kernels_new(&f->cpu, f->pool, COLS, NULL, &f->kernels, NULL), BORA_OK);
+    assert_int_equal(bora_plugin_host_new(NULL, f->pool, f->kernels, &f->cpu, NULL, NULL, 0, &f->host, NULL), BORA_OK);
     f->table = bora_plugin_host_table(f->host);
     for (int i = 0; i < N * COLS; i++)
         f->x[i] = (float)(i * 37 % 101 - 50) / 50;
@@ -337,6 +364,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_ledger),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_parallel_for),
         cmocka_unit_test(test_dequantize),

@@ -1,16 +1,21 @@
-#include "elements.h"
+/* What cache plugins share: from f32 to the element types they keep. Only the SDK is needed. */
+#ifndef BORA_CACHE_ELEMENTS_H
+#define BORA_CACHE_ELEMENTS_H
+
+#include <bora/plugin.h>
 
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
-#define Q8_0_ELEMENTS 32u
-#define Q8_0_SIZE     34u
-#define HALF_MAX      65504.0f
-#define HALF_NAN      0x7e00u
+#define ELEMENTS_Q8_0      32u /* elements of a block */
+#define ELEMENTS_Q8_0_SIZE 34u /* its bytes */
+#define ELEMENTS_HALF_MAX  65504.0f
+#define ELEMENTS_HALF_NAN  0x7e00u
 
-size_t bora_ring_elements_size(uint32_t dtype, size_t n)
+/* Bytes of n elements; 0 if they are not whole blocks, or for a type that caches do not keep. */
+static inline size_t elements_size(uint32_t dtype, size_t n)
 {
     switch (dtype) {
     case BORA_DTYPE_F32:
@@ -18,7 +23,7 @@ size_t bora_ring_elements_size(uint32_t dtype, size_t n)
     case BORA_DTYPE_F16:
         return 2 * n;
     case BORA_DTYPE_Q8_0:
-        return n % Q8_0_ELEMENTS ? 0 : n / Q8_0_ELEMENTS * Q8_0_SIZE;
+        return n % ELEMENTS_Q8_0 ? 0 : n / ELEMENTS_Q8_0 * ELEMENTS_Q8_0_SIZE;
     default:
         return 0;
     }
@@ -27,7 +32,7 @@ size_t bora_ring_elements_size(uint32_t dtype, size_t n)
 /* ---- halves -------------------------------------------------------------------------------------------- */
 
 /* IEEE half, rounded to nearest even (which is how the processor adds). */
-static uint16_t f32_to_f16(float value)
+static inline uint16_t elements_f32_to_f16(float value)
 {
     const uint32_t f32_infinity = 0x7f800000u, f16_overflow = 0x47800000u /* 2^16 */,
                    f16_normal = 0x38800000u /* 2^-14 */;
@@ -35,7 +40,7 @@ static uint16_t f32_to_f16(float value)
     memcpy(&bits, &value, sizeof bits);
     uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
     if (magnitude > f32_infinity) /* NaN keeps what fits of its payload and becomes quiet */
-        return (uint16_t)(sign | HALF_NAN | (magnitude >> 13 & 0x3ffu));
+        return (uint16_t)(sign | ELEMENTS_HALF_NAN | (magnitude >> 13 & 0x3ffu));
     if (magnitude >= f16_overflow)
         return (uint16_t)(sign | 0x7c00u);
     if (magnitude < f16_normal) {
@@ -52,7 +57,7 @@ static uint16_t f32_to_f16(float value)
 }
 
 /* For scales: not negative, finite. */
-static float f16_to_f32(uint16_t half)
+static inline float elements_f16_to_f32(uint16_t half)
 {
     uint32_t bits = (uint32_t)half << 13;
     float value;
@@ -62,7 +67,8 @@ static float f16_to_f32(uint16_t half)
 
 #if defined(__x86_64__)
 /* Returns how many are done. Every processor with AVX2 converts halves. */
-__attribute__((target("avx2,f16c"))) static size_t store_halves_f16c(const float *from, size_t n, uint16_t *to)
+__attribute__((target("avx2,f16c"))) static inline size_t elements_store_halves_f16c(const float *from, size_t n,
+                                                                                     uint16_t *to)
 {
     size_t i = 0;
     for (; i + 8 <= n; i += 8)
@@ -72,53 +78,55 @@ __attribute__((target("avx2,f16c"))) static size_t store_halves_f16c(const float
 }
 #endif
 
-static void store_halves(const float *from, size_t n, uint16_t *to)
+static inline void elements_store_halves(const float *from, size_t n, uint16_t *to)
 {
     size_t i = 0;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx2"))
-        i = store_halves_f16c(from, n, to);
+        i = elements_store_halves_f16c(from, n, to);
 #endif
     for (; i < n; i++)
-        to[i] = f32_to_f16(from[i]);
+        to[i] = elements_f32_to_f16(from[i]);
 }
 
 /* ---- blocks of 8 bits ---------------------------------------------------------------------------------- */
 
 /* Compiled for several processors; nothing is summed or fused, so all give the same bits. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#define ELEMENTS_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
-#define CLONES
+#define ELEMENTS_CLONES
 #endif
 
 /* Adding it rounds a small float to an integer, which then lies in its lowest bits. */
-#define ROUND 0x1.8p23f
+#define ELEMENTS_ROUND 0x1.8p23f
 
-CLONES static void store_blocks(const float *from, size_t n, uint8_t *to)
+ELEMENTS_CLONES static void elements_store_blocks(const float *from, size_t n, uint8_t *to)
 {
-    for (size_t b = 0; b < n / Q8_0_ELEMENTS; b++, to += Q8_0_SIZE) {
-        const float *x = from + b * Q8_0_ELEMENTS;
-        uint32_t magnitudes[Q8_0_ELEMENTS], max_bits = 0;
+    for (size_t b = 0; b < n / ELEMENTS_Q8_0; b++, to += ELEMENTS_Q8_0_SIZE) {
+        const float *x = from + b * ELEMENTS_Q8_0;
+        uint32_t magnitudes[ELEMENTS_Q8_0], max_bits = 0;
         memcpy(magnitudes, x, sizeof magnitudes);
         /* As integers, floats that are not negative compare alike, and NaN is the greatest. */
-        for (size_t i = 0; i < Q8_0_ELEMENTS; i++) {
+        for (size_t i = 0; i < ELEMENTS_Q8_0; i++) {
             const uint32_t magnitude = magnitudes[i] & 0x7fffffffu;
             max_bits = magnitude > max_bits ? magnitude : max_bits;
         }
         float max;
         memcpy(&max, &max_bits, sizeof max);
         const float wanted = max / 127;
-        uint16_t half = max_bits >= 0x7f800000u ? HALF_NAN : f32_to_f16(wanted < HALF_MAX ? wanted : HALF_MAX);
-        const float scale = half == HALF_NAN ? 0 : f16_to_f32(half);
-        uint8_t q[Q8_0_ELEMENTS] = {0};
+        uint16_t half = max_bits >= 0x7f800000u
+                            ? ELEMENTS_HALF_NAN
+                            : elements_f32_to_f16(wanted < ELEMENTS_HALF_MAX ? wanted : ELEMENTS_HALF_MAX);
+        const float scale = half == ELEMENTS_HALF_NAN ? 0 : elements_f16_to_f32(half);
+        uint8_t q[ELEMENTS_Q8_0] = {0};
         if (scale > 0)
-            for (size_t i = 0; i < Q8_0_ELEMENTS; i++) {
+            for (size_t i = 0; i < ELEMENTS_Q8_0; i++) {
                 /* A scale that was rounded down, or is the largest there is, may leave values beyond. */
                 float scaled = x[i] / scale;
                 scaled = scaled < 127 ? scaled : 127;
                 scaled = scaled > -127 ? scaled : -127;
-                scaled += ROUND;
+                scaled += ELEMENTS_ROUND;
                 uint32_t bits;
                 memcpy(&bits, &scaled, sizeof bits);
                 q[i] = (uint8_t)bits;
@@ -128,12 +136,17 @@ CLONES static void store_blocks(const float *from, size_t n, uint8_t *to)
     }
 }
 
-void bora_ring_elements_store(uint32_t dtype, const float *from, size_t n, void *to)
+/* Converts n elements, whole blocks, rounding to nearest even. to is aligned to 2 bytes. The same bits on every
+ * processor. A block of q8_0 has the scale max |x| / 127; one that holds a value which is not finite reads as NaN, as
+ * in the other types. */
+static inline void elements_store(uint32_t dtype, const float *from, size_t n, void *to)
 {
     if (dtype == BORA_DTYPE_F32)
         memcpy(to, from, n * sizeof *from);
     else if (dtype == BORA_DTYPE_F16)
-        store_halves(from, n, to);
+        elements_store_halves(from, n, to);
     else
-        store_blocks(from, n, to);
+        elements_store_blocks(from, n, to);
 }
+
+#endif

@@ -1,0 +1,29 @@
+/* How many prompt rows a step may take, so that those who decode do not wait long for it.
+ *
+ * Learns from the steps that were run what one without prompts takes and what a prompt row adds; both follow the
+ * machine as it gets faster and slower. */
+#ifndef BORA_ENGINE_PACE_H
+#define BORA_ENGINE_PACE_H
+
+#include <stdint.h>
+
+#define BORA_PACE_FLOOR_NS UINT64_C(50000000)   /* steps up to this are never too long */
+#define BORA_PACE_ALONE_NS UINT64_C(1000000000) /* of a step of prompts alone: whoever comes meanwhile waits for it */
+#define BORA_PACE_ROWS_MIN 128u                 /* of such a step: fewer would waste the reading of the weights */
+
+/* All zero: nothing is known. */
+typedef struct bora_pace {
+    double decode_ns; /* a step without prompt rows */
+    double row_ns;    /* what each prompt row adds to a step in which others decode */
+    double alone_ns;  /* what each takes in a step without them */
+} bora_pace;
+
+/* A step of n_decoding and n_prompt rows took ns. */
+void bora_pace_learn(bora_pace *pace, uint32_t n_decoding, uint32_t n_prompt, uint64_t ns);
+/* What a step may take in which somebody decodes: max_step_ns, or without it (0) 1.8 times a step without prompts, and
+ * in any case BORA_PACE_FLOOR_NS. */
+uint64_t bora_pace_limit(const bora_pace *pace, uint64_t max_step_ns);
+/* Prompt rows for the next step, 1 .. n_max. */
+uint32_t bora_pace_rows(const bora_pace *pace, uint32_t n_decoding, uint64_t max_step_ns, uint32_t n_max);
+
+#endif
