@@ -282,7 +282,7 @@ static bora_status open_pipeline(borad *self, bora_error *err)
                          : stated        ? stated
                                          : CONTEXT_DEFAULT,
         .kv_dtype = config->kv_dtype,
-        .f32_products = config->f32_products,
+        .rounding = config->rounding,
         .plugin_path = self->plugin_path,
         .ledger = self->ledger,
     };

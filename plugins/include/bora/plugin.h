@@ -115,10 +115,10 @@ typedef struct bora_tensor {
 
 typedef struct bora_matrix bora_matrix;
 
-/* Activations on their way into matrices: as they are, and quantised by input_fill. Owned and filled by the caller. */
+/* Activations on their way into matrices: as they are, and rounded by input_fill. Owned and filled by the caller. */
 typedef struct bora_input {
     const float *x; /* [n_rows, n_cols] */
-    void *panels;   /* input_size bytes, aligned to 64; NULL if no matrix that is used is packed */
+    void *panels;   /* input_size bytes, aligned to 64; NULL if no matrix that is used needs them */
     uint32_t n_rows, n_cols;
 } bora_input;
 
@@ -176,7 +176,7 @@ struct bora_host {
      * is shared out. */
     size_t (*input_size)(const bora_host *host, uint32_t n_rows, uint32_t n_cols);
     uint32_t (*input_n_panels)(const bora_host *host, uint32_t n_rows);
-    /* Any thread, also inside parallel_for. Quantises the rows of panels first .. end-1 of the input. */
+    /* Any thread, also inside parallel_for. Rounds the rows of panels first .. end-1 of the input. */
     void (*input_fill)(const bora_host *host, const bora_input *input, uint32_t first, uint32_t end);
     /* Any thread, also inside parallel_for, whose worker it is given (0 outside). y[r, i] = row (BORA_STRIP_ROWS *
      * strip_begin + i) of the matrix times row r of the input, for those rows of strips strip_begin .. strip_end-1 that
