@@ -428,7 +428,7 @@ int main(int argc, char **argv)
     tekken_seeds();
     frame_seeds();
     config_seeds();
-    grammar_seeds();
     machine_seeds();
+    grammar_seeds();
     return 0;
 }
