@@ -17,13 +17,20 @@
 
 /* ---- owners ------------------------------------------------------------------------------------------------ */
 
-static uint64_t least_served(const bora_scheduler *scheduler)
+static bora_plan_served least_served(const bora_scheduler *scheduler)
 {
-    uint64_t least = UINT64_MAX;
-    for (size_t i = 0; i < scheduler->n_owners; i++)
-        if (scheduler->owners[i].n_tasks && scheduler->owners[i].served < least)
-            least = scheduler->owners[i].served;
-    return least == UINT64_MAX ? 0 : least;
+    bora_plan_served least = {{0}};
+    bool is_first = true;
+    for (size_t i = 0; i < scheduler->n_owners; i++) {
+        if (!scheduler->owners[i].n_tasks)
+            continue;
+        for (uint32_t kind = 0; kind < BORA_PLAN_KINDS; kind++) {
+            uint64_t rows = scheduler->owners[i].served.rows[kind];
+            least.rows[kind] = is_first || rows < least.rows[kind] ? rows : least.rows[kind];
+        }
+        is_first = false;
+    }
+    return least;
 }
 
 size_t bora_scheduler_owner(bora_scheduler *scheduler, const char *name)
@@ -37,7 +44,7 @@ size_t bora_scheduler_owner(bora_scheduler *scheduler, const char *name)
         if (!owners)
             return SIZE_MAX;
         scheduler->owners = owners;
-        uint64_t *served = bora_realloc(scheduler->served, capacity, sizeof *served);
+        bora_plan_served *served = bora_realloc(scheduler->served, capacity, sizeof *served);
         if (!served)
             return SIZE_MAX;
         scheduler->served = served;

@@ -41,7 +41,7 @@ typedef struct bora_engine_owner {
     char name[BORA_OWNER_SIZE];
     uint32_t n_tasks; /* running or about to */
     uint32_t n_waiting;
-    uint64_t served; /* rows; those who come start where the one served least stands */
+    bora_plan_served served; /* those who come start where the ones served least stand */
 } bora_engine_owner;
 
 struct bora_scheduler {
@@ -76,7 +76,7 @@ struct bora_scheduler {
     uint32_t n_running;
     bora_plan_item *items; /* [items_capacity] of the plan */
     size_t items_capacity;
-    uint64_t *served;          /* [owners_capacity] likewise */
+    bora_plan_served *served;  /* [owners_capacity] likewise */
     bora_engine_owner *owners; /* [n_owners] */
     size_t n_owners, owners_capacity;
     bora_pace pace;

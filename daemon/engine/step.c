@@ -73,7 +73,8 @@ static step_size build(bora_scheduler *scheduler)
     };
     for (size_t i = 0; i < scheduler->n_owners; i++)
         scheduler->served[i] = scheduler->owners[i].served;
-    bora_plan_step(&limits, scheduler->step_number, scheduler->served, scheduler->items, scheduler->n_running);
+    bora_plan_step(&limits, scheduler->step_number, scheduler->served, scheduler->n_owners, scheduler->items,
+                   scheduler->n_running);
     for (size_t i = 0; i < scheduler->n_owners; i++)
         scheduler->owners[i].served = scheduler->served[i];
     const bora_plan_item *item = scheduler->items;
