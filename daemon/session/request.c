@@ -152,6 +152,7 @@ static bora_status copy_sampling(bora_generation *generation, const bora_generat
         memcpy(biases, request->sampling.biases, request->sampling.n_biases * sizeof *biases);
         generation->sampling.biases = biases;
     }
+    generation->n_top_logprobs = request->n_top_logprobs;
     for (uint32_t i = 0; i < request->n_stops; i++) {
         generation->stops[i] = bora_strdup(request->stops[i]);
         if (!generation->stops[i])
@@ -159,6 +160,25 @@ static bora_status copy_sampling(bora_generation *generation, const bora_generat
         generation->n_stops++;
     }
     return BORA_OK;
+}
+
+static bora_status make_matcher(bora_open *open, const bora_generate_request *request, bora_error *err)
+{
+    const bora_vocabulary *vocabulary = open->sessions->vocabulary;
+    bora_grammar *grammar = NULL;
+    if (!request->schema && !request->grammar)
+        return BORA_OK;
+    if (request->schema && request->grammar)
+        return bora_fail(err, BORA_E_INVAL, "give a JSON schema or a grammar, not both");
+    if (!vocabulary)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "the model's tokenizer has no end-of-text token: no grammars");
+    bora_status st = request->schema
+                         ? bora_grammar_from_schema(request->schema, strlen(request->schema), &grammar, err)
+                         : bora_grammar_from_notation(request->grammar, strlen(request->grammar), &grammar, err);
+    if (st == BORA_OK)
+        st = bora_matcher_new(grammar, vocabulary, open->generation->continues_text, &open->generation->matcher, err);
+    bora_grammar_unref(grammar); /* the matcher has its own */
+    return st;
 }
 
 void bora_open_free(bora_open *open)
@@ -188,6 +208,7 @@ static bora_status count_request(bora_open *open, const bora_generate_request *r
     uint64_t size = sizeof *open + sizeof *open->generation;
     size += 2 * ((request->text ? strlen(request->text) : 0) + (request->prompt ? strlen(request->prompt) : 0));
     size += request->system ? strlen(request->system) : 0;
+    size += open->generation->matcher ? bora_matcher_size(open->generation->matcher) : 0;
     size += (open->generation->n_tokens * 2 + request->max_tokens) * sizeof(int32_t);
     if (!bora_ledger_take(open->sessions->ledger, BORA_LEDGER_REQUESTS, size))
         return bora_fail(err, BORA_E_BUSY, "no memory for another request (memory.limit)");
@@ -232,6 +253,8 @@ bora_status bora_open_new(bora_sessions *sessions, const bora_generate_request *
         if (st == BORA_OK)
             give_tokens(open->generation, &tokens);
     }
+    if (st == BORA_OK)
+        st = make_matcher(open, request, err);
     if (st == BORA_OK)
         st = count_request(open, request, err);
     if (st != BORA_OK)

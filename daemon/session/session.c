@@ -28,6 +28,10 @@ bora_status bora_sessions_new(const bora_model *model, bora_pipeline *pipeline, 
     sessions->store = store;
     sessions->options = *options;
     sessions->log = log;
+    if (bora_vocabulary_new(bora_model_tokenizer(model), &sessions->vocabulary, &why) == BORA_E_NOMEM) {
+        bora_free(sessions);
+        return bora_fail(err, BORA_E_NOMEM, "vocabulary");
+    }
     sessions->ledger = bora_pipeline_options_of(pipeline)->ledger;
     sessions->kv_position_size = bora_pipeline_kv_position_size(pipeline);
     sessions->kv_sequence_max = bora_pipeline_kv_sequence_max(pipeline);
@@ -49,6 +53,7 @@ void bora_sessions_free(bora_sessions *sessions)
         sessions->live = live->next;
         bora_live_free(live);
     }
+    bora_vocabulary_free(sessions->vocabulary);
     bora_free(sessions);
 }
 

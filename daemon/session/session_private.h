@@ -99,6 +99,7 @@ struct bora_sessions {
     bora_store *store;
     bora_sessions_options options;
     const bora_log *log;
+    bora_vocabulary *vocabulary;                /* for grammars; NULL: the model cannot be held to one */
     bora_ledger *ledger;                        /* the pipeline's; may be NULL */
     uint64_t kv_position_size, kv_sequence_max; /* bytes; the pipeline's */
 

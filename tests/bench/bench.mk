@@ -6,12 +6,12 @@ BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(wildcard tests/be
 # Of borad's client and the engine at once.
 BENCH_DAEMON := $(BUILD)/tests/bench/bench_daemon
 $(BENCH_DAEMON): $(BUILD)/obj/tests/bench/bench_daemon.o $(SUPPORT_A) $(LIBBORA_A) \
-                 $(call archives_to,base model kernels plugin engine)
+                 $(call archives_to,base model grammar kernels plugin engine)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_MODEL) $(LIBS_CLIENT)
 
-$(filter-out $(BENCH_DAEMON),$(BENCHES)): $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(call archives_to,base model kernels plugin engine)
+$(filter-out $(BENCH_DAEMON),$(BENCHES)): $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(call archives_to,base model grammar kernels plugin engine)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_MODEL) $(shell pkg-config --libs openblas)
