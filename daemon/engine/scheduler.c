@@ -259,10 +259,11 @@ static void *engine_main(void *arg)
 {
     bora_scheduler *scheduler = arg;
     int wait_ms = -1;
+    bool has_run = false; /* a step: what ended in it may have made room */
     while (!scheduler->quitting) {
         /* Lowered before the mail is read: whoever raises it sends the mail first. */
         atomic_store(&scheduler->give_up, false);
-        bool has_work = scheduler->running || scheduler->postponed;
+        bool has_work = has_run || scheduler->postponed;
         bora_command *order = (bora_command *)bora_mailbox_wait(scheduler->inbox, has_work ? 0 : wait_ms);
         obey_postponed(scheduler);
         for (; order; order = (bora_command *)bora_mailbox_take(scheduler->inbox))
@@ -271,7 +272,8 @@ static void *engine_main(void *arg)
         bora_scheduler_admit(scheduler);
         bora_scheduler_forget_owners(scheduler);
         bora_scheduler_update_stats(scheduler);
-        if (scheduler->running)
+        has_run = scheduler->running != NULL;
+        if (has_run)
             bora_scheduler_step(scheduler);
     }
     obey_postponed(scheduler);
