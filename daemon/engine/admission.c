@@ -6,7 +6,8 @@
  *
  * If there is no room, what finished requests left on the shelf goes first, then the caches of sessions that wait,
  * whose pages the store has; then the caller is asked to close idle sessions (PRESSURE); then the queue waits for
- * something to end. The owner with the fewest running comes next, and within an owner the order of arrival holds. */
+ * something to end. The owner with the fewest running comes next, of several the one whose turn is longest ago, and
+ * within an owner the order of arrival holds. */
 #include "engine/scheduler_private.h"
 
 #include "base/memory.h"
@@ -102,7 +103,9 @@ static bool goes_before(const bora_scheduler *scheduler, const bora_generation *
         i++;
     while (strcmp(owners[j].name, b->owner) != 0)
         j++;
-    return owners[i].n_tasks < owners[j].n_tasks;
+    if (owners[i].n_tasks != owners[j].n_tasks)
+        return owners[i].n_tasks < owners[j].n_tasks;
+    return owners[i].last_begun < owners[j].last_begun;
 }
 
 static bora_generation *next_waiting(const bora_scheduler *scheduler)
@@ -345,7 +348,9 @@ static void begin(bora_scheduler *scheduler, bora_generation *generation)
 static void let_in(bora_scheduler *scheduler, bora_generation *generation)
 {
     (void)bora_scheduler_withdraw(scheduler, generation->id);
-    scheduler->owners[bora_scheduler_owner(scheduler, generation->owner)].n_tasks++;
+    bora_engine_owner *owner = &scheduler->owners[bora_scheduler_owner(scheduler, generation->owner)]; /* as before */
+    owner->n_tasks++;
+    owner->last_begun = ++scheduler->n_begun;
     bora_event *event = generation->n_stored ? bora_calloc(1, sizeof *event) : NULL;
     bora_command *reply = event ? bora_calloc(1, sizeof *reply) : NULL;
     if (!reply) { /* nothing to fetch; or no memory to ask for it: then all is run again */

@@ -41,6 +41,7 @@ typedef struct bora_engine_owner {
     char name[BORA_OWNER_SIZE];
     uint32_t n_tasks; /* running or about to */
     uint32_t n_waiting;
+    uint64_t last_begun;     /* number of the generation that began last; 0: none yet */
     bora_plan_served served; /* those who come start where the ones served least stand */
 } bora_engine_owner;
 
@@ -80,7 +81,7 @@ struct bora_scheduler {
     bora_engine_owner *owners; /* [n_owners] */
     size_t n_owners, owners_capacity;
     bora_pace pace;
-    uint64_t step_number;
+    uint64_t step_number, n_begun;
     bora_mail *waiting;                    /* generations that wait for a place, in order of arrival */
     bora_mail *restoring;                  /* generations whose pages are being fetched: room is promised */
     bora_mail *postponed, **postponed_end; /* commands that came during a step */
