@@ -332,7 +332,7 @@ static void begin(bora_scheduler *scheduler, bora_generation *generation)
     }
     if (brought)
         (void)bora_shelf_take(&scheduler->shelf, brought); /* the task owns it now */
-    task->promise = generation->promise / n_choices_of(generation);
+    task->promise = generation->promise; /* of all its answers, until there are others: split_choices */
     scheduler->counts.n_reused_tokens += n_reused;
     bora_task **link = &scheduler->running;
     while (*link)
