@@ -180,6 +180,17 @@ static uint64_t promised(const bora_scheduler *scheduler)
     return sum;
 }
 
+/* What all sequences hold, as if they shared nothing: what is shared now need not stay so while they go on. */
+static uint64_t unshared(const bora_scheduler *scheduler)
+{
+    uint64_t sum = 0;
+    for (const bora_task *task = scheduler->running; task; task = task->next)
+        sum += bora_sequence_bytes(task->sequence);
+    for (size_t i = 0; i < scheduler->shelf.n; i++)
+        sum += bora_sequence_bytes(scheduler->shelf.entries[i].sequence);
+    return sum;
+}
+
 /* Bytes that are missing for a generation to begin; 0: it may. */
 static uint64_t missing_for(const bora_scheduler *scheduler, const bora_generation *generation)
 {
@@ -189,7 +200,8 @@ static uint64_t missing_for(const bora_scheduler *scheduler, const bora_generati
     bora_ledger_get(scheduler->ledger, &state);
     uint64_t has = generation->sequence ? bora_sequence_bytes(generation->sequence) : 0;
     uint64_t need = generation->promise > has ? generation->promise - has : 0;
-    uint64_t taken = state.used + promised(scheduler);
+    uint64_t kv = state.accounts[BORA_LEDGER_KV], whole = unshared(scheduler);
+    uint64_t taken = state.used - kv + (kv > whole ? kv : whole) + promised(scheduler);
     return taken + need > state.limit ? taken + need - state.limit : 0;
 }
 
