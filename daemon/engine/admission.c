@@ -149,19 +149,35 @@ static uint64_t n_choices_of(const bora_generation *generation)
     return generation->n_choices > 1 ? generation->n_choices : 1;
 }
 
-/* All that a generation may come to have: caches at their greatest length, pages that come, pages that go. */
-static uint64_t need_of(const bora_scheduler *scheduler, const bora_generation *generation)
+/* All that a generation may come to have: caches at their greatest length, and pages that come or, later, go. sequence:
+ * what it brings; NULL: nothing. */
+static uint64_t need_with(const bora_scheduler *scheduler, const bora_generation *generation,
+                          const bora_sequence *sequence, uint64_t n_stored)
 {
     const bora_pipeline *pipeline = scheduler->pipeline;
     uint64_t max = bora_pipeline_options_of(pipeline)->max_positions;
     uint64_t n = generation->n_tokens + generation->max_generated;
     n = n < max ? n : max;
-    uint64_t need = bora_pipeline_kv_size(pipeline, n) * n_choices_of(generation);
-    uint64_t at_rest = generation->sequence ? bora_sequence_n_cached(generation->sequence) : 0;
+    const uint64_t too_much = UINT64_MAX / 4; /* so that sums with it do not overflow */
+    uint64_t kv = bora_pipeline_kv_size(pipeline, n), need;
+    if (kv > too_much)
+        return too_much;
+    /* The ledger counts a few bytes in front of each piece that the cache asks for: up to 8 pieces a layer, or many,
+     * which are large. */
+    const uint64_t each_layer = 8 * 64;
+    kv += kv / 64 + (bora_model_hparams(bora_pipeline_model(pipeline))->n_layers + 1) * each_layer;
+    if (__builtin_mul_overflow(kv, n_choices_of(generation), &need) || need > too_much)
+        return too_much;
+    uint64_t at_rest = sequence ? bora_sequence_n_cached(sequence) : 0;
     uint64_t whole = bora_pipeline_kv_sequence_max(pipeline), each = bora_pipeline_kv_position_size(pipeline);
     uint64_t out = generation->export_pages ? (n - (at_rest < n ? at_rest : n)) * each : 0;
-    uint64_t in = generation->n_stored * each;
-    return need + (out < whole ? out : whole) + (in < whole ? in : whole);
+    uint64_t in = n_stored * each, pages = in > out ? in : out;
+    return need + (pages < whole ? pages : whole);
+}
+
+static uint64_t need_of(const bora_scheduler *scheduler, const bora_generation *generation)
+{
+    return need_with(scheduler, generation, generation->sequence, generation->n_stored);
 }
 
 uint64_t bora_task_unused(const bora_task *task)
@@ -205,22 +221,25 @@ static uint64_t missing_for(const bora_scheduler *scheduler, const bora_generati
     return taken + need > state.limit ? taken + need - state.limit : 0;
 }
 
-/* Even if nobody else were here. */
-static bool is_too_large(const bora_scheduler *scheduler, const bora_generation *generation, bora_error *err)
+/* Bytes for generations if nobody else were here. */
+static uint64_t most_room(const bora_scheduler *scheduler)
 {
-    if (!scheduler->ledger)
-        return false;
     bora_ledger_state state;
     bora_ledger_get(scheduler->ledger, &state);
     uint64_t fixed = state.used - state.accounts[BORA_LEDGER_KV] - state.accounts[BORA_LEDGER_STORE];
-    if (fixed + generation->promise <= state.limit)
+    return state.limit - fixed; /* used is at most limit */
+}
+
+static bool is_too_large(const bora_scheduler *scheduler, const bora_generation *generation, bora_error *err)
+{
+    uint64_t most = scheduler->ledger ? most_room(scheduler) : UINT64_MAX;
+    if (generation->promise <= most)
         return false;
     (void)bora_fail(err, BORA_E_LIMIT,
                     "too large: up to %llu tokens may need %llu MiB of memory, and beside the model there are %llu MiB "
                     "(memory.limit)",
                     (unsigned long long)(generation->n_tokens + generation->max_generated),
-                    (unsigned long long)(generation->promise >> 20),
-                    (unsigned long long)((state.limit > fixed ? state.limit - fixed : 0) >> 20));
+                    (unsigned long long)(generation->promise >> 20), (unsigned long long)(most >> 20));
     return true;
 }
 
@@ -245,14 +264,16 @@ void bora_scheduler_enqueue(bora_scheduler *scheduler, bora_generation *generati
     }
 }
 
-/* A generation that waits longest from now gives up its sequence: its pages are in the store, and are asked for again
- * when it is its turn. Not that of the next one. False: there is none. */
+/* The generation that came last gives up its sequence: its pages are in the store, and are asked for again when it is
+ * its turn. Not the next one, nor one that could not get them back. False: there is none. */
 static bool close_waiting(bora_scheduler *scheduler, const bora_generation *next)
 {
     bora_generation *last = NULL;
     for (bora_mail *mail = scheduler->waiting; mail; mail = mail->next) {
         bora_generation *generation = (bora_generation *)mail;
-        if (generation != next && generation->sequence && generation->export_pages)
+        const bora_sequence *sequence = generation->sequence;
+        if (generation != next && sequence && generation->export_pages &&
+            need_with(scheduler, generation, NULL, bora_sequence_n_cached(sequence)) <= most_room(scheduler))
             last = generation;
     }
     if (!last)
@@ -277,6 +298,8 @@ static bool ask_for_room(bora_scheduler *scheduler, uint64_t n_bytes)
 {
     if (scheduler->has_pressure)
         return true;
+    if (scheduler->is_pressure_vain)
+        return false;
     bool has_sessions = false;
     for (size_t i = 0; i < scheduler->shelf.n && !has_sessions; i++)
         has_sessions = scheduler->shelf.entries[i].is_handed_out &&
@@ -287,6 +310,7 @@ static bool ask_for_room(bora_scheduler *scheduler, uint64_t n_bytes)
     event->type = BORA_EVENT_PRESSURE;
     event->n_bytes = n_bytes;
     scheduler->has_pressure = true;
+    scheduler->has_closed = false;
     scheduler->counts.n_pressures++;
     bora_mailbox_send(scheduler->events, &event->mail);
     return true;
@@ -396,6 +420,57 @@ void bora_scheduler_restore(bora_scheduler *scheduler, bora_command *order)
     begin(scheduler, generation);
 }
 
+/* Pages of those that have ended, which others will free; those of generations that wait here do not count. True: the
+ * engine is told when that happens. */
+static bool watch_store(bora_scheduler *scheduler)
+{
+    if (!scheduler->ledger)
+        return false;
+    if (!scheduler->is_watching)
+        bora_ledger_wake(scheduler->ledger, scheduler->inbox, &scheduler->freed.mail);
+    scheduler->is_watching = true;
+    bora_ledger_state state;
+    bora_ledger_get(scheduler->ledger, &state);
+    uint64_t own = 0;
+    for (const bora_mail *mail = scheduler->waiting; mail; mail = mail->next)
+        own += ((const bora_generation *)mail)->store_size;
+    return state.accounts[BORA_LEDGER_STORE] > own;
+}
+
+/* One that can begin as things are. */
+static bora_generation *find_fitting(bora_scheduler *scheduler)
+{
+    for (bora_mail *mail = scheduler->waiting; mail; mail = mail->next) {
+        bora_generation *generation = (bora_generation *)mail;
+        generation->promise = need_of(scheduler, generation);
+        if (missing_for(scheduler, generation) == 0)
+            return generation;
+    }
+    return NULL;
+}
+
+/* Nothing runs, and there is no room for the next one. True: there will be; false: what can be done was done. */
+static bool wait_for_room(bora_scheduler *scheduler, bora_generation *next, uint64_t missing)
+{
+    bool is_watched = watch_store(scheduler); /* before it is looked at again: what is freed later wakes the engine */
+    if (missing_for(scheduler, next) == 0)
+        return false;
+    if (ask_for_room(scheduler, missing) || is_watched)
+        return true;
+    /* Nothing will ever be closed or freed, unless another's own cache is in the way. */
+    bora_generation *other = find_fitting(scheduler);
+    if (other) {
+        let_in(scheduler, other);
+        return false;
+    }
+    bora_error err = {{0}};
+    (void)bora_fail(&err, BORA_E_BUSY, "%llu MiB of memory are missing (memory.limit)",
+                    (unsigned long long)(missing >> 20) + 1);
+    (void)bora_scheduler_withdraw(scheduler, next->id);
+    bora_scheduler_refuse(scheduler, next, BORA_REASON_ERROR, BORA_E_BUSY, &err);
+    return false;
+}
+
 void bora_scheduler_admit(bora_scheduler *scheduler)
 {
     while (!scheduler->is_loading && scheduler->waiting) {
@@ -414,15 +489,12 @@ void bora_scheduler_admit(bora_scheduler *scheduler)
             let_in(scheduler, generation);
             continue;
         }
-        if (!ask_for_room(scheduler, missing) && !scheduler->running && !scheduler->restoring) {
-            /* Nothing will ever end or be closed. */
-            (void)bora_fail(&err, BORA_E_BUSY, "%llu MiB of memory are missing (memory.limit)",
-                            (unsigned long long)(missing >> 20) + 1);
-            (void)bora_scheduler_withdraw(scheduler, generation->id);
-            bora_scheduler_refuse(scheduler, generation, BORA_REASON_ERROR, BORA_E_BUSY, &err);
-            continue;
+        if (scheduler->running || scheduler->restoring) {
+            (void)ask_for_room(scheduler, missing); /* or something ends */
+            break;
         }
-        break;
+        if (wait_for_room(scheduler, generation, missing))
+            break;
     }
     tell_places(scheduler);
 }

@@ -19,6 +19,7 @@
 #define BORA_COMMAND_PAGES    7
 #define BORA_COMMAND_RELIEVED 8
 #define BORA_COMMAND_SWAP     9
+#define BORA_COMMAND_FREED    10 /* from whoever gives memory back */
 
 /* The head that every command shares with bora_generation. */
 typedef struct bora_command {
@@ -55,7 +56,7 @@ struct bora_scheduler {
     bool started;
     atomic_bool give_up; /* raised by stop, and with several stages by cancel; lowered when the mail was read */
     atomic_bool stopped; /* stop was sent: once is enough */
-    bora_command stop, quit, relieved; /* need no memory when they are sent */
+    bora_command stop, quit, relieved, freed; /* need no memory when they are sent */
 
     /* While the pipeline is built: */
     pthread_t loading_thread;
@@ -86,8 +87,11 @@ struct bora_scheduler {
     bora_mail *restoring;                  /* generations whose pages are being fetched: room is promised */
     bora_mail *postponed, **postponed_end; /* commands that came during a step */
     bora_shelf shelf;
-    bool has_pressure; /* PRESSURE was sent and not answered yet */
-    bool was_given_up; /* the last step was: this one is not */
+    bool has_pressure;     /* PRESSURE was sent and not answered yet */
+    bool is_pressure_vain; /* it was answered and nothing closed: not asked again until some sequence comes or goes */
+    bool has_closed;       /* a sequence, since PRESSURE was sent */
+    bool is_watching;      /* freed comes with the next byte that goes back to the ledger */
+    bool was_given_up;     /* the last step was: this one is not */
     bool stopping, quitting;
     bool is_loading;
     bora_scheduler_stats counts; /* those that only grow, up to now */
