@@ -96,6 +96,12 @@ static inline void engine_leave_room(engine *e, uint64_t room)
     assert_true(bora_ledger_take(e->ledger, BORA_LEDGER_PROGRAM, e->set_aside));
 }
 
+static inline void engine_leave_all(engine *e)
+{
+    bora_ledger_give(e->ledger, BORA_LEDGER_PROGRAM, e->set_aside);
+    e->set_aside = 0;
+}
+
 static inline void engine_close(engine *e)
 {
     bora_scheduler_free(e->scheduler);

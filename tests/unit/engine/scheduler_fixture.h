@@ -15,7 +15,7 @@ typedef struct record {
     uint32_t n_choices;
     int n_queued, n_wanted, n_started, n_progress, n_done;
     uint32_t place, n_waiting; /* as QUEUED said last */
-    uint64_t n_cached, n_prompt, n_reused, last_progress;
+    uint64_t n_cached, n_prompt, n_reused, last_progress, kv_bytes;
     int32_t tokens[4096];
     float logprobs[4096];
     size_t n_tokens;
@@ -167,6 +167,7 @@ static inline void take_token(record *r, const bora_event *event)
     assert_true(event->logprob <= 0);
     answer->logprobs[answer->n_tokens] = event->logprob;
     answer->tokens[answer->n_tokens++] = event->token;
+    answer->kv_bytes = event->kv_bytes;
     add_text(answer, event);
 }
 
