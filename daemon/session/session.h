@@ -25,6 +25,7 @@ typedef struct bora_sessions_options {
     uint32_t n_open_max;     /* generations open at once, all owners; more are BUSY */
     uint32_t n_owner_max;    /* of these, of one owner; 0: no other limit */
     uint64_t context;        /* positions a session may reach */
+    bora_mailbox *replies;   /* where jobs of the store and of the compiler of grammars come back; borrowed */
 } bora_sessions_options;
 
 /* All borrowed; they outlive the manager. */
