@@ -44,7 +44,7 @@ LIBS_TEST   = $(shell pkg-config --libs $(PKGS_TEST) 2>/dev/null)
 # ---- sources ---------------------------------------------------------------------------------------------------
 
 # From the bottom up; each may use those before it.
-LAYERS := base model kernels plugin engine session server
+LAYERS := base model grammar kernels plugin engine session server
 
 sources_of = $(sort $(shell find $(1) -name '*.c' 2>/dev/null))
 objects_of = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -107,7 +107,7 @@ $(BUILD)/bin/borad: $(call objects_of,$(wildcard daemon/*.c)) $(call archives_to
 	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON)
 
 $(BUILD)/bin/bora-model: $(call objects_of,$(call sources_of,daemon/tool)) \
-                         $(call archives_to,base model kernels plugin engine)
+                         $(call archives_to,base model grammar kernels plugin engine)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_MODEL)
@@ -145,7 +145,7 @@ $(BUILD)/obj/tests/%.o: BORA_CPPFLAGS += $(BORA_CPPFLAGS_TEST)
 
 # tests/unit/<layer>/test_x.c links <layer> and everything below it; tests/unit/daemon and tests/unit/tool what borad
 # and bora-model have besides main.
-layers_to = $(if $(filter $(1),$(LAYERS)),$(call upto,$(1),$(LAYERS)),$(if $(filter tool daemon,$(1)),base model kernels plugin engine))
+layers_to = $(if $(filter $(1),$(LAYERS)),$(call upto,$(1),$(LAYERS)),$(if $(filter tool daemon,$(1)),base model grammar kernels plugin engine))
 upto      = $(firstword $(2)) $(if $(filter $(1),$(firstword $(2))),,$(call upto,$(1),$(wordlist 2,99,$(2))))
 layer_in  = $(word 3,$(subst /, ,$(1)))
 define unit_rule
@@ -195,10 +195,11 @@ check-tsan: deps ## the threads under ThreadSanitizer
 	@BORA_TEST_TIMEOUT=$${BORA_TEST_TIMEOUT:-1200} $(MAKE) --no-print-directory BUILD=build-tsan OPT=-O1 \
 	    SANITIZE='-fsanitize=thread' run-tests
 
-check-long: ## all of these, then ten minutes of fuzzing per target
+check-long: ## all of these, then ten minutes of many clients and of fuzzing per target
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory check-asan
 	@$(MAKE) --no-print-directory check-tsan
+	@$(MAKE) --no-print-directory soak SOAK_SECONDS=600
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=600
 
 format: ## lay out the sources with clang-format

@@ -282,7 +282,7 @@ static bora_status open_pipeline(borad *self, bora_error *err)
                          : stated        ? stated
                                          : CONTEXT_DEFAULT,
         .kv_dtype = config->kv_dtype,
-        .f32_products = config->f32_products,
+        .rounding = config->rounding,
         .plugin_path = self->plugin_path,
         .ledger = self->ledger,
     };
@@ -359,6 +359,7 @@ static bora_status start(borad *self, bora_error *err)
         .n_open_max = config->n_open_max,
         .n_owner_max = config->n_owner_max,
         .context = bora_pipeline_options_of(self->pipeline)->max_positions,
+        .replies = self->replies,
     };
     if (st == BORA_OK)
         st = bora_sessions_new(self->model, self->pipeline, self->scheduler, self->store, &sessions_options, &self->log,

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "engine/pages.h"
 #include "engine/profile.h"
+#include "kernels/matrix.h"
 #include "model/model.h"
 #include "plugin/plugin.h"
 
@@ -29,8 +30,7 @@ typedef struct bora_pipeline_options {
                               * page beyond the window */
     uint64_t max_positions;  /* a sequence never gets longer */
     uint32_t kv_dtype;       /* BORA_DTYPE_F32, _F16 or _Q8_0 */
-    bool f32_products;       /* quantised weights are widened and multiplied with f32 activations, not with int8 ones:
-                              * slower, to compare with */
+    bora_rounding rounding;  /* of activations in products */
     const char *plugin_path; /* "dir:dir", absolute */
     const char *plugins[5];  /* by kind (BORA_PLUGIN_*): name or absolute path; [0] unused */
     const bora_plugin_options *plugin_options[5]; /* by kind; may be NULL */

@@ -1,6 +1,7 @@
-/* Order of the steps: bias and repetition penalty change logits; temperature turns them into probabilities; top-k,
- * min-p and top-p cut from the sorted list; one uniform number, a function of (seed, position), picks from what is
- * left. Greedy takes the best after bias and penalty, lowest id first among equals. */
+/* Order of the steps: bias and repetition penalty change logits; what the mask leaves out is -infinity; temperature
+ * turns them into probabilities; top-k, min-p and top-p cut from the sorted list; one uniform number, a function of
+ * (seed, position), picks from what is left. Greedy takes the best after bias and penalty, lowest id first among
+ * equals. */
 #include "engine/sampler.h"
 
 #include "base/memory.h"
@@ -100,8 +101,16 @@ static void apply_penalty(bora_sampler *sampler, const bora_sampling *sampling, 
     }
 }
 
-static void adjust(bora_sampler *sampler, const bora_sampling *sampling, const float *logits, const int32_t *history,
-                   size_t n_history)
+/* Each step looks at one token alone: that the mask comes last makes no difference to its coming first. */
+static void apply_mask(bora_sampler *sampler, const uint64_t *mask)
+{
+    for (size_t i = 0; i < sampler->vocab_size; i++)
+        if (!(mask[i / 64] >> (i % 64) & 1))
+            sampler->adjusted[i] = -INFINITY;
+}
+
+static void adjust(bora_sampler *sampler, const bora_sampling *sampling, const float *logits, const uint64_t *mask,
+                   const int32_t *history, size_t n_history)
 {
     memcpy(sampler->adjusted, logits, sampler->vocab_size * sizeof *logits);
     apply_penalty(sampler, sampling, logits, history, n_history);
@@ -110,6 +119,8 @@ static void adjust(bora_sampler *sampler, const bora_sampling *sampling, const f
     for (size_t i = 0; i < sampler->vocab_size; i++)
         if (isnan(sampler->adjusted[i]))
             sampler->adjusted[i] = -INFINITY;
+    if (mask)
+        apply_mask(sampler, mask);
 }
 
 static int by_logit(const void *a, const void *b)
@@ -164,16 +175,18 @@ static int32_t best_token(const bora_sampler *sampler)
     return best;
 }
 
-static float logprob_of(const float *logits, size_t n, int32_t token)
+static float logprob_of(float logit, double log_sum)
 {
-    return (float)((double)logits[token] - bora_log_sum_exp(n, logits));
+    if (isinf(log_sum)) /* what is infinite is certain */
+        return (double)logit == log_sum ? 0.0f : -INFINITY;
+    return (float)((double)logit - log_sum);
 }
 
 bora_status bora_sampler_choose(bora_sampler *sampler, const bora_sampling *sampling, const float *logits,
-                                const int32_t *history, size_t n_history, uint64_t position, int32_t *ret_token,
-                                float *ret_logprob, bora_error *err)
+                                const uint64_t *mask, const int32_t *history, size_t n_history, uint64_t position,
+                                int32_t *ret_token, float *ret_logprob, bora_error *err)
 {
-    adjust(sampler, sampling, logits, history, n_history);
+    adjust(sampler, sampling, logits, mask, history, n_history);
     int32_t token = -1;
     if (sampling->temperature == 0.0f) {
         token = best_token(sampler);
@@ -191,15 +204,15 @@ bora_status bora_sampler_choose(bora_sampler *sampler, const bora_sampling *samp
     if (token < 0)
         return bora_fail(err, BORA_E_INTERNAL, "no finite logit at position %llu", (unsigned long long)position);
     *ret_token = token;
-    *ret_logprob = logprob_of(logits, sampler->vocab_size, token);
+    *ret_logprob = logprob_of(logits[token], bora_log_sum_exp(sampler->vocab_size, logits));
     return BORA_OK;
 }
 
 void bora_sampler_distribution(bora_sampler *sampler, const bora_sampling *sampling, const float *logits,
-                               const int32_t *history, size_t n_history, float *probs)
+                               const uint64_t *mask, const int32_t *history, size_t n_history, float *probs)
 {
     memset(probs, 0, sampler->vocab_size * sizeof *probs);
-    adjust(sampler, sampling, logits, history, n_history);
+    adjust(sampler, sampling, logits, mask, history, n_history);
     if (sampling->temperature == 0.0f) {
         int32_t token = best_token(sampler);
         if (token >= 0)
@@ -210,4 +223,24 @@ void bora_sampler_distribution(bora_sampler *sampler, const bora_sampling *sampl
     size_t n = cut(sampler, sampling, &sum);
     for (size_t i = 0; i < n; i++)
         probs[sampler->candidates[i].token] = (float)(sampler->candidates[i].logit / sum);
+}
+
+/* Most logits are below the last of the list and cost one comparison. */
+size_t bora_sampler_top(const bora_sampler *sampler, const float *logits, size_t n, bora_token_logprob *top)
+{
+    size_t n_top = 0;
+    n = n < BORA_TOP_LOGPROBS_MAX ? n : BORA_TOP_LOGPROBS_MAX;
+    for (size_t i = 0; n > 0 && i < sampler->vocab_size; i++) {
+        float logit = logits[i];
+        if (!(logit > (n_top == n ? top[n - 1].logprob : -INFINITY))) /* NaN is not */
+            continue;
+        size_t at = n_top < n ? n_top++ : n - 1;
+        for (; at > 0 && logit > top[at - 1].logprob; at--)
+            top[at] = top[at - 1];
+        top[at] = (bora_token_logprob){(int32_t)i, logit};
+    }
+    double log_sum = n_top > 0 ? bora_log_sum_exp(sampler->vocab_size, logits) : 0.0;
+    for (size_t i = 0; i < n_top; i++)
+        top[i].logprob = logprob_of(top[i].logprob, log_sum);
+    return n_top;
 }

@@ -1,5 +1,5 @@
-/* From logits to a token: temperature, top-k, top-p, min-p, repetition penalty, bias. A pure function of logits,
- * history, parameters and (seed, position): there is no generator state to save. */
+/* From logits to a token: mask, temperature, top-k, top-p, min-p, repetition penalty, bias. A pure function of logits,
+ * mask, history, parameters and (seed, position): there is no generator state to save. */
 #ifndef BORA_ENGINE_SAMPLER_H
 #define BORA_ENGINE_SAMPLER_H
 
@@ -33,15 +33,28 @@ typedef struct bora_sampler bora_sampler; /* scratch for one vocabulary; no stat
 bora_status bora_sampler_new(size_t vocab_size, bora_sampler **ret_sampler, bora_error *err);
 void bora_sampler_free(bora_sampler *sampler); /* NULL is a no-op */
 
-/* Chooses the token that stands at the given position of its session. logits [vocab_size] stay as they are. history:
- * the tokens before (newest last). ret_logprob: log-probability of the choice under softmax(logits). NaN logits count
- * as -INFINITY; if nothing finite is left the answer is INTERNAL. */
+/* Chooses the token that stands at the given position of its session. logits [vocab_size] stay as they are. mask
+ * [(vocab_size + 63) / 64]: bit t % 64 of word t / 64 says whether token t may be chosen, whatever the sampling; NULL:
+ * each may. history: the tokens before (newest last). ret_logprob: log-probability of the choice under softmax(logits),
+ * without mask and sampling. NaN logits count as -INFINITY; if nothing finite is left the answer is INTERNAL. */
 bora_status bora_sampler_choose(bora_sampler *sampler, const bora_sampling *sampling, const float *logits,
-                                const int32_t *history, size_t n_history, uint64_t position, int32_t *ret_token,
-                                float *ret_logprob, bora_error *err);
-/* The distribution choose draws from: probs [vocab_size], 0 for what is cut. */
+                                const uint64_t *mask, const int32_t *history, size_t n_history, uint64_t position,
+                                int32_t *ret_token, float *ret_logprob, bora_error *err);
+/* The distribution choose draws from: probs [vocab_size], 0 for what is cut or masked out. */
 void bora_sampler_distribution(bora_sampler *sampler, const bora_sampling *sampling, const float *logits,
-                               const int32_t *history, size_t n_history, float *probs);
+                               const uint64_t *mask, const int32_t *history, size_t n_history, float *probs);
+
+#define BORA_TOP_LOGPROBS_MAX 20u
+
+typedef struct bora_token_logprob {
+    int32_t token;
+    float logprob;
+} bora_token_logprob;
+
+/* The n likeliest tokens (at most BORA_TOP_LOGPROBS_MAX) under softmax(logits), the model's own distribution: best
+ * first, the lower id first among equals. Returns how many were written to top [n]: fewer if so few have a chance. One
+ * pass over logits [vocab_size] for the tokens and one for the sum. */
+size_t bora_sampler_top(const bora_sampler *sampler, const float *logits, size_t n, bora_token_logprob *top);
 
 /* Uniform in [0, 1), 24 bits, a function of its arguments alone. */
 float bora_random_uniform(uint64_t seed, uint64_t position);

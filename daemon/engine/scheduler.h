@@ -17,6 +17,7 @@
 #include "engine/pipeline.h"
 #include "engine/sampler.h"
 #include "engine/shelf.h"
+#include "grammar/grammar.h"
 
 typedef struct bora_scheduler bora_scheduler;
 
@@ -60,6 +61,8 @@ typedef struct bora_generation {
     bora_sampling sampling; /* biases owned by the generation (bora_free) */
     char *stops[16];        /* [n_stops] texts to end before; owned */
     uint32_t n_stops;
+    bora_matcher *matcher;   /* at the answer's beginning; owned. NULL: any text. With one ignore_eos does not count */
+    uint32_t n_top_logprobs; /* likeliest tokens told with each token; at most BORA_TOP_LOGPROBS_MAX */
     bool ignore_eos;
     bool continues_text; /* the answer goes on after text (raw completion): a leading space is kept */
 
@@ -120,6 +123,8 @@ typedef struct bora_event {
     uint32_t index;  /* TOKEN: from 0 */
     int32_t token;
     float logprob;
+    bora_token_logprob top[BORA_TOP_LOGPROBS_MAX]; /* TOKEN: [n_top], best first */
+    uint32_t n_top;
     char *text; /* TOKEN, DONE: what can be shown now; zero-terminated, owned; never NULL for TOKEN and DONE */
     size_t text_size;
 

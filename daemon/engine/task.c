@@ -48,6 +48,7 @@ void bora_generation_free(bora_generation *generation)
         return;
     bora_event_free(generation->done);
     drop_restore(generation);
+    bora_matcher_free(generation->matcher);
     bora_free(generation->tokens);
     bora_free((void *)(uintptr_t)generation->sampling.biases); /* owned: const only for the sampler */
     for (uint32_t i = 0; i < generation->n_stops; i++)
@@ -76,6 +77,7 @@ static void task_free(bora_task *task)
         bora_generation_free(task->generation);
     bora_tokens_release(&task->tokens);
     bora_text_release(&task->answer);
+    bora_matcher_free(task->matcher);
     bora_free(task);
 }
 
@@ -159,6 +161,7 @@ bora_status bora_task_new(bora_generation *generation, bora_pipeline *pipeline, 
     }
     event->restore_failed = generation->restore_failed;
     event->error = why;
+    task->matcher = bora_steal(&generation->matcher);
     generation->n_tasks = 1;
     bora_mailbox_send(events, &event->mail);
     *ret_task = task;
@@ -186,6 +189,8 @@ bora_status bora_task_fork(const bora_task *task, uint32_t choice, bora_task **r
     other->last_turn = task->last_turn;
     other->promise = task->promise;
     bora_status st = bora_tokens_append(&other->tokens, task->tokens.ids, task->tokens.n, err);
+    if (st == BORA_OK && task->matcher)
+        st = bora_matcher_clone(task->matcher, &other->matcher, err);
     if (st == BORA_OK)
         st = bora_sequence_fork(task->sequence, bora_sequence_n_cached(task->sequence), &other->sequence, err);
     if (st != BORA_OK) {
@@ -247,7 +252,8 @@ static size_t held_back(const bora_task *task)
     return held;
 }
 
-static bora_status send_token(bora_task *task, int32_t token, float logprob, size_t end, bora_error *err)
+static bora_status send_token(bora_task *task, int32_t token, float logprob, const bora_token_logprob *top,
+                              size_t n_top, size_t end, bora_error *err)
 {
     bora_event *event = event_new(task, BORA_EVENT_TOKEN);
     char *text =
@@ -259,6 +265,8 @@ static bora_status send_token(bora_task *task, int32_t token, float logprob, siz
     event->index = (uint32_t)(task->tokens.n - task->n_prompt_end - 1);
     event->token = token;
     event->logprob = logprob;
+    event->n_top = (uint32_t)n_top;
+    memcpy(event->top, top, n_top * sizeof *top);
     event->text = text;
     event->text_size = end - task->n_sent;
     event->kv_bytes = bora_sequence_bytes(task->sequence);
@@ -271,10 +279,19 @@ bora_status bora_task_take(bora_task *task, bora_sampler *sampler, const float *
                            bora_error *err)
 {
     const bora_generation *generation = task->generation;
-    int32_t token;
-    float logprob;
-    bora_status st = bora_sampler_choose(sampler, &task->sampling, logits, task->tokens.ids, task->tokens.n,
-                                         task->tokens.n, &token, &logprob, err);
+    const uint64_t *mask = NULL;
+    int32_t token = -1;
+    float logprob = 0;
+    bora_status st = task->matcher ? bora_matcher_mask(task->matcher, &mask, err) : BORA_OK;
+    if (st == BORA_OK)
+        st = bora_sampler_choose(sampler, &task->sampling, logits, mask, task->tokens.ids, task->tokens.n,
+                                 task->tokens.n, &token, &logprob, err);
+    if (st == BORA_OK && task->matcher)
+        st = bora_matcher_accept(task->matcher, token, err);
+    bora_token_logprob top[BORA_TOP_LOGPROBS_MAX];
+    size_t n_top = st == BORA_OK && generation->n_top_logprobs
+                       ? bora_sampler_top(sampler, logits, generation->n_top_logprobs, top)
+                       : 0;
     if (st == BORA_OK)
         st = bora_tokens_push(&task->tokens, token, err);
     size_t before = task->answer.size;
@@ -293,14 +310,14 @@ bora_status bora_task_take(bora_task *task, bora_sampler *sampler, const float *
         task->answer.bytes[stop] = '\0';
     } else {
         end -= held_back(task);
-        if (token == bora_tokenizer_eos(task->decoder.tokenizer) && !generation->ignore_eos)
+        if (token == bora_tokenizer_eos(task->decoder.tokenizer) && (!generation->ignore_eos || task->matcher))
             reason = BORA_REASON_STOP;
         else if (task->tokens.n - task->n_prompt_end >= generation->max_generated)
             reason = BORA_REASON_LENGTH;
         else if (task->tokens.n >= task->max_positions)
             reason = BORA_REASON_CONTEXT;
     }
-    st = send_token(task, token, logprob, end, err);
+    st = send_token(task, token, logprob, top, n_top, end, err);
     if (st == BORA_OK)
         *ret_reason = reason;
     return st;

@@ -14,10 +14,11 @@ typedef struct bora_task {
     bora_sequence *sequence;     /* owned while the task lives */
     bora_mailbox *events;        /* borrowed */
     bora_decoder decoder;
-    bora_tokens tokens;  /* prompt history and what was generated */
-    size_t n_start;      /* tokens that were in the cache when it began */
-    size_t n_reused;     /* of these, tokens that came from another sequence */
-    size_t n_prompt_end; /* tokens of history and prompt */
+    bora_matcher *matcher; /* of its grammar; NULL: any text */
+    bora_tokens tokens;    /* prompt history and what was generated */
+    size_t n_start;        /* tokens that were in the cache when it began */
+    size_t n_reused;       /* of these, tokens that came from another sequence */
+    size_t n_prompt_end;   /* tokens of history and prompt */
     bora_text answer;
     size_t n_sent; /* bytes of the answer that went out */
     bool replaced_pages;

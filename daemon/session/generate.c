@@ -486,6 +486,50 @@ static bora_open *find_loading(const bora_sessions *sessions, const char *owner,
     return NULL;
 }
 
+/* On to the engine, by way of the store if the session is not in memory. On an error the session stands as before. */
+static bora_status proceed(bora_open *open, bora_error *err)
+{
+    bora_sessions *sessions = open->sessions;
+    bora_live *live = open->key ? bora_live_find(sessions, open->owner, open->key) : NULL;
+    if ((live && live->open) || (open->key && find_loading(sessions, open->owner, open->key)))
+        return bora_fail(err, BORA_E_BUSY, "session '%s' is answering", open->key);
+    if (!live && open->key) {
+        open->state = BORA_OPEN_LOADING;
+        open->store.job = (bora_store_job){.run = load_run, .done = load_done};
+        bora_store_submit(sessions->store, &open->store.job);
+        return BORA_OK;
+    }
+    open->live = live;
+    bora_status st = run(open, err);
+    if (st != BORA_OK)
+        open->live = NULL;
+    else if (live)
+        live->open = open;
+    return st;
+}
+
+static void compile_run(bora_store_job *job, bora_db *db)
+{
+    (void)db;
+    job->status = bora_open_compile(((bora_open_job *)job)->open, &job->error);
+}
+
+static void compile_done(bora_store_job *job, void *context)
+{
+    bora_open *open = ((bora_open_job *)job)->open;
+    const bora_sessions *sessions = context;
+    bora_error err = job->error;
+    bora_status st = job->status;
+    if (sessions->stopping)
+        st = bora_fail(&err, BORA_E_CLOSED, "the daemon is ending");
+    else if (open->cancelled)
+        st = bora_fail(&err, BORA_E_CANCELLED, "cancelled before the answer began");
+    else if (st == BORA_OK)
+        st = proceed(open, &err);
+    if (st != BORA_OK)
+        finish_error(open, st, err.message, NULL, true);
+}
+
 static uint32_t count_of_owner(const bora_sessions *sessions, const char *owner)
 {
     uint32_t n = 0;
@@ -507,24 +551,18 @@ bora_status bora_sessions_generate(bora_sessions *sessions, const bora_generate_
     bora_status st = bora_open_new(sessions, request, handler, user, &open, err);
     if (st != BORA_OK)
         return st;
-    bora_live *live = open->key ? bora_live_find(sessions, open->owner, open->key) : NULL;
     open->id = ++sessions->last_id;
-    if ((live && live->open) || (open->key && find_loading(sessions, open->owner, open->key))) {
-        st = bora_fail(err, BORA_E_BUSY, "session '%s' is answering", open->key);
-    } else if (live || !open->key) {
-        open->live = live;
-        st = run(open, err);
+    if (open->form) {
+        open->state = BORA_OPEN_COMPILING;
+        open->store.job = (bora_store_job){.run = compile_run, .done = compile_done};
+        bora_compiler_submit(sessions->compiler, &open->store.job);
     } else {
-        open->state = BORA_OPEN_LOADING;
-        open->store.job = (bora_store_job){.run = load_run, .done = load_done};
-        bora_store_submit(sessions->store, &open->store.job);
+        st = proceed(open, err);
     }
     if (st != BORA_OK) {
         bora_open_free(open);
         return st;
     }
-    if (live)
-        live->open = open;
     open->next = sessions->open;
     sessions->open = open;
     sessions->n_open++;

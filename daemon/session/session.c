@@ -28,6 +28,14 @@ bora_status bora_sessions_new(const bora_model *model, bora_pipeline *pipeline, 
     sessions->store = store;
     sessions->options = *options;
     sessions->log = log;
+    bora_status st = bora_vocabulary_new(bora_model_tokenizer(model), &sessions->vocabulary, err);
+    if (st == BORA_OK || st == BORA_E_UNSUPPORTED) /* then requests with a grammar are refused */
+        st = bora_compiler_new(options->replies, &sessions->compiler, err);
+    if (st != BORA_OK) {
+        bora_vocabulary_free(sessions->vocabulary);
+        bora_free(sessions);
+        return st;
+    }
     sessions->ledger = bora_pipeline_options_of(pipeline)->ledger;
     sessions->kv_position_size = bora_pipeline_kv_position_size(pipeline);
     sessions->kv_sequence_max = bora_pipeline_kv_sequence_max(pipeline);
@@ -39,6 +47,7 @@ void bora_sessions_free(bora_sessions *sessions)
 {
     if (!sessions)
         return;
+    bora_compiler_free(bora_steal(&sessions->compiler)); /* it may have opens */
     while (sessions->open) {
         bora_open *open = sessions->open;
         sessions->open = open->next;
@@ -49,12 +58,14 @@ void bora_sessions_free(bora_sessions *sessions)
         sessions->live = live->next;
         bora_live_free(live);
     }
+    bora_vocabulary_free(sessions->vocabulary);
     bora_free(sessions);
 }
 
 void bora_sessions_stop(bora_sessions *sessions)
 {
     sessions->stopping = true;
+    bora_compiler_free(bora_steal(&sessions->compiler)); /* what waits there comes back at once */
     bora_scheduler_stop(sessions->scheduler);
 }
 

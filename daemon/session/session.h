@@ -25,6 +25,7 @@ typedef struct bora_sessions_options {
     uint32_t n_open_max;     /* generations open at once, all owners; more are BUSY */
     uint32_t n_owner_max;    /* of these, of one owner; 0: no other limit */
     uint64_t context;        /* positions a session may reach */
+    bora_mailbox *replies;   /* where jobs of the store and of the compiler of grammars come back; borrowed */
 } bora_sessions_options;
 
 /* All borrowed; they outlive the manager. */
@@ -98,7 +99,10 @@ typedef struct bora_generate_request {
     bool is_background;
     uint32_t timeout_ms; /* 0: none. When it is over, the answer ends with REASON_DEADLINE, or ERROR, CANCELLED if it
                           * has not begun */
-    uint32_t n_choices;  /* answers to one prompt, 1 .. BORA_CHOICES_MAX; more than one only without a session */
+    const char *schema;  /* a JSON schema that the answer is to follow; or */
+    const char *grammar; /* a grammar in the notation of docs/grammar.md; NULL: any text */
+    uint32_t n_top_logprobs;
+    uint32_t n_choices; /* answers to one prompt, 1 .. BORA_CHOICES_MAX; more than one only without a session */
 } bora_generate_request;
 
 /* Everything borrowed for the call. On BORA_OK the handler will be called; *ret_id names the generation for cancel. On

@@ -140,8 +140,8 @@ static bora_status run_engine(bench *b, double *ret_engine, double *ret_sampler,
         st = forward(b, sequence, b->tokens + PROMPT + n, 1, err);
         double middle = now();
         if (st == BORA_OK)
-            st = bora_sampler_choose(b->sampler, &sampling, b->logits, b->tokens, position, position, &token, &logprob,
-                                     err);
+            st = bora_sampler_choose(b->sampler, &sampling, b->logits, NULL, b->tokens, position, position, &token,
+                                     &logprob, err);
         choices[n] = now() - middle;
         passes[n] = middle - start;
         if (st == BORA_OK && token != b->tokens[position])

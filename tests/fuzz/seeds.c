@@ -382,6 +382,36 @@ static void config_seeds(void)
     save_text("config/odd", "\xef\xbb\xbf[log]\r\nlevel : info\r\n[engine\nthreads 4\n = 5\n  indented\n[]\n[.]\nx=\n");
 }
 
+static void grammar_seeds(void)
+{
+    save_text("grammar/forms",
+              "# a comment\nroot ::= (\"a\" | b [^c-e\\n] .)+ \"\"\nb ::= \"\\x41\\u00e9\\U0001F600\\\"\"{2,4} | c?\n"
+              "c ::= [\\u0100-\\uFFFF\\]]{3} | \"(\" root \")\"*\n");
+    save_text("grammar/list", "root ::= item{1,9}\nitem ::= \"- \" [A-Z] [^\\n]{3,120} \"\\n\"\n");
+    save_text("grammar/left-recursive", "root ::= e root \"x\" | \"y\"\ne ::= \"\"\n");
+    save_text("grammar/endless", "root ::= \"a\" b\nb ::= \"b\" root\n");
+    save_text("grammar/large", "root ::= ((\"ab\"{60000}){60000} | .{65535})*\n");
+    save_text("grammar/nested", "root ::= ((((((((\"a\"?)*)+){2})?)*)+){3,}\n");
+    save_text("grammar/pattern", "^(?:[a-z\\d_]+|\\u00e9{2,3}?|(x|y)*)\\.[^\\s\"]$|^\\w\\W\\S\\D");
+    save_text(
+        "schema/keywords",
+        "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":9},"
+        "\"b\":{\"type\":[\"integer\",\"null\"],\"minimum\":-3,\"exclusiveMaximum\":2000,\"multipleOf\":7},"
+        "\"c\":{\"pattern\":\"^x[0-9]{2}\"},\"ab\":{\"format\":\"date-time\"},\"d\":{\"enum\":[1,\"x\",null,[2.5,{}]]},"
+        "\"e\":{\"type\":\"number\",\"exclusiveMinimum\":0.125,\"maximum\":12.5},\"f\":{\"const\":\"\\u00e9\\n\"}},"
+        "\"required\":[\"a\",\"z\"],\"additionalProperties\":{\"type\":\"array\",\"items\":true,\"minItems\":1,"
+        "\"maxItems\":3}}");
+    save_text("schema/recursive",
+              "{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"anyOf\":[{\"type\":\"null\"},{\"type\":\"object\","
+              "\"properties\":{\"l\":{\"$ref\":\"#/$defs/t\"},\"r\":{\"allOf\":[{\"$ref\":\"#\"}]}},"
+              "\"required\":[\"l\",\"r\"],\"additionalProperties\":false}]}}}");
+    save_text("schema/circle", "{\"anyOf\":[{\"$ref\":\"#/anyOf/1\"},{\"$ref\":\"#/anyOf/0\"}]}");
+    save_text("schema/any", "{}");
+    save_text("schema/large",
+              "{\"type\":\"array\",\"minItems\":70000,\"items\":{\"type\":\"string\",\"maxLength\":100000}}");
+    save_text("schema/truncated", "{\"properties\":{\"a\":{\"$ref\":\"#/pro");
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -399,5 +429,6 @@ int main(int argc, char **argv)
     frame_seeds();
     config_seeds();
     machine_seeds();
+    grammar_seeds();
     return 0;
 }

@@ -58,6 +58,16 @@ static void send_token(bora_request *request, const bora_event *event)
     bora_pack_uint(&pack, "token", (uint64_t)event->token);
     bora_pack_text(&pack, "text", event->text, event->text_size);
     bora_pack_float(&pack, "logprob", (double)event->logprob);
+    if (event->n_top > 0) {
+        bora_pack_array(&pack, "top");
+        for (uint32_t i = 0; i < event->n_top; i++) {
+            bora_pack_map(&pack, NULL);
+            bora_pack_uint(&pack, "token", (uint64_t)event->top[i].token);
+            bora_pack_float(&pack, "logprob", (double)event->top[i].logprob);
+            bora_pack_end(&pack);
+        }
+        bora_pack_end(&pack);
+    }
     bora_request_send(request, &pack);
 }
 
@@ -125,7 +135,7 @@ static void on_reply(void *user, const bora_reply *reply)
 /* What a generate request borrows while it is handed over. */
 typedef struct question {
     bora_generate_request request;
-    char *text, *prompt, *system, *session; /* libc's memory */
+    char *text, *prompt, *system, *session, *schema, *grammar; /* libc's memory */
     int32_t *tokens;
     char *stops[BORA_STOPS_MAX];
     bora_logit_bias *biases;
@@ -137,6 +147,8 @@ static void question_release(question *q)
     free(q->prompt);
     free(q->system);
     free(q->session);
+    free(q->schema);
+    free(q->grammar);
     bora_free(q->tokens);
     bora_free(q->biases);
     for (uint32_t i = 0; i < q->request.n_stops; i++)
@@ -270,6 +282,19 @@ static bora_status read_terms(const bora_request *request, question *q, bora_err
     return st;
 }
 
+/* What the answer has to look like, and what is told of it. */
+static bora_status read_form(const bora_request *request, question *q, bora_error *err)
+{
+    bora_status st = bora_argument_text(request, "json_schema", false, &q->schema, err);
+    if (st == BORA_OK)
+        st = bora_argument_text(request, "grammar", false, &q->grammar, err);
+    if (st == BORA_OK)
+        st = bora_argument_u32(request, "top_logprobs", 0, BORA_TOP_LOGPROBS_MAX, &q->request.n_top_logprobs, err);
+    q->request.schema = q->schema;
+    q->request.grammar = q->grammar;
+    return st;
+}
+
 static bora_status read_question(const bora_request *request, question *q, bora_error *err)
 {
     const bora_server_options *defaults = &request->server->options;
@@ -289,6 +314,8 @@ static bora_status read_question(const bora_request *request, question *q, bora_
         st = bora_argument_u32(request, "max_tokens", 0, BORA_POSITIONS_MAX, &q->request.max_tokens, err);
     if (st == BORA_OK)
         st = read_terms(request, q, err);
+    if (st == BORA_OK)
+        st = read_form(request, q, err);
     if (st == BORA_OK)
         st = read_sampling(request, q, err);
     if (st == BORA_OK)

@@ -289,8 +289,8 @@ static bora_status create(const bora_host *host, const bora_cache_shape *shape, 
 {
     bora_cache_shape copy = {.struct_size = shape->struct_size};
     if (is(ignores_size))
-        copy = *shape;
-    else if (copy.struct_size < sizeof copy)
+        read_all(shape, sizeof *shape);
+    if (copy.struct_size < sizeof copy)
         return bora_fail(err, BORA_E_INVAL, "a shape of %u bytes", copy.struct_size);
     copy = *shape;
     if (copy.dtype != BORA_DTYPE_F32 || !copy.n_layers || !copy.head_dim || !copy.slack)

@@ -7,8 +7,8 @@
 
 /* windows: 16 everywhere; 8 and none in turns; none. */
 static const char *const models[] = {"moe-gqa-swa", "dense-perlayer", "dense-oddshapes"};
-/* One that forks by itself, one whose pages have to be copied. */
-static const char *const caches[] = {"ring", ODD "bare.so"};
+/* Two that fork by themselves, one whose pages have to be copied. */
+static const char *const caches[] = {"ring", "paged", ODD "bare.so"};
 
 static void start(fixture *f, const char *model, const char *cache, uint32_t n_stages)
 {
@@ -322,7 +322,7 @@ static void body_no_memory(fixture *f)
         assert_true(st == BORA_OK || (st == BORA_E_NOMEM && !fork && err.message[0]));
         n_failed += st != BORA_OK;
     }
-    assert_true(n_failed > 3);
+    assert_true(n_failed > 1); /* the sequence, its part in the cache */
     goes_on(f, source, 0, 340, should);
     goes_on(f, fork, 0, 340, should);
     bora_sequence_close(source);
