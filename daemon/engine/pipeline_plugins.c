@@ -3,7 +3,6 @@
 #include "engine/pipeline_private.h"
 #include "model/blocks.h"
 
-
 bora_status bora_pipeline_load_plugin(const bora_pipeline *pipeline, uint32_t kind, const char *name,
                                       bora_plugin_library **ret_library, bora_error *err)
 {
