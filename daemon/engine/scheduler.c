@@ -271,8 +271,10 @@ static void *engine_main(void *arg)
         bora_scheduler_admit(scheduler);
         bora_scheduler_forget_owners(scheduler);
         bora_scheduler_update_stats(scheduler);
-        if (scheduler->running)
+        if (scheduler->running) {
             bora_scheduler_step(scheduler);
+            wait_ms = 0; /* if it was the last step of those that ran, there is room for those that wait */
+        }
     }
     obey_postponed(scheduler);
     end_all(scheduler);

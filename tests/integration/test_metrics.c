@@ -319,13 +319,79 @@ static void slow_steps_are_told(void **state)
     bora_test_daemon_release(&quiet);
 }
 
+/* ---- the queue ----------------------------------------------------------------------------------------------------
+ */
+
+#define N_AT_ONCE 12
+
+typedef struct crowd {
+    uint32_t n_done, n_queued, n_wrong;
+} crowd;
+
+static int note_crowd(void *context, const bora_client_event *event)
+{
+    crowd *c = context;
+    c->n_done += event->kind == BORA_CLIENT_EVENT_DONE;
+    if (event->kind == BORA_CLIENT_EVENT_ERROR)
+        c->n_wrong++;
+    if (event->kind == BORA_CLIENT_EVENT_QUEUED) {
+        c->n_queued++;
+        c->n_wrong += event->place < 1 || event->place > event->n_waiting || event->n_waiting >= N_AT_ONCE ||
+                      !bora_test_fields(event->value, "id:uint event:text place:uint n_waiting:uint");
+    }
+    return 0;
+}
+
+static bora_client *start_limited(bora_test_daemon *daemon, uint64_t limit)
+{
+    char text[32];
+    const char *arguments[] = {limit ? "--memory-limit" : NULL, text, NULL};
+    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)limit);
+    assert_true(bora_test_daemon_start(daemon, arguments, NULL));
+    bora_client *client = bora_test_connect(daemon->socket);
+    assert_non_null(client);
+    bora_client_generation g = completion("x", 1); /* whoever has an answer has a model that is loaded */
+    assert_int_equal(bora_client_generate(client, &g, NULL, NULL, NULL), BORA_CLIENT_OK);
+    return client;
+}
+
+/* Twelve come where there is memory for a few: the others are told their place, and all are answered. */
+static void who_waits_is_told(void **state)
+{
+    (void)state;
+    crowd c = {0};
+    bora_test_daemon daemon = {0};
+    bora_client_result *result = NULL;
+    assert_true(bora_test_daemon_init(&daemon));
+    bora_client *client = start_limited(&daemon, 0);
+    assert_int_equal(bora_client_daemon_status(client, &result, NULL), BORA_CLIENT_OK);
+    uint64_t used = bora_client_value_uint(get(get(bora_client_result_value(result), "memory"), "used"), 0);
+    bora_client_result_free(result);
+    bora_client_close(client);
+    assert_int_equal(bora_test_daemon_end(&daemon, SIGTERM), 0);
+    client = start_limited(&daemon, used + (UINT64_C(3) << 20));
+    for (uint32_t i = 0; i < N_AT_ONCE; i++) {
+        bora_client_generation g = completion("Once upon a time", 300);
+        bora_client_request *request = bora_client_generation_request(&g);
+        assert_int_equal(bora_client_submit(client, &request, note_crowd, &c, NULL, NULL), BORA_CLIENT_OK);
+    }
+    while (c.n_done + c.n_wrong < N_AT_ONCE)
+        assert_true(bora_test_dispatch(&client, 1));
+    assert_int_equal(c.n_wrong, 0);
+    assert_true(c.n_queued > 0);
+    assert_int_equal(bora_test_number(client, "status", "n_waiting"), 0);
+    bora_client_close(client);
+    assert_int_equal(bora_test_daemon_end(&daemon, SIGTERM), 0);
+    bora_test_daemon_release(&daemon);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_line_is_valid), cmocka_unit_test(counters_move),
         cmocka_unit_test(memory_adds_up),      cmocka_unit_test(nothing_of_anybody),
         cmocka_unit_test(swaps_are_counted),   cmocka_unit_test(the_log_tells_ends_not_texts),
-        cmocka_unit_test(slow_steps_are_told),
+        cmocka_unit_test(slow_steps_are_told), cmocka_unit_test(who_waits_is_told),
     };
     return cmocka_run_group_tests_name("metrics", tests, set_up_watched, tear_down);
 }
