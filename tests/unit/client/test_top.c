@@ -117,6 +117,9 @@ static void test_resized(void **state)
     expect(f, "\033[H\033[K\033[1mborad 9.8.7\033[0m\r\n\033[Kloading   3\r\n\033[Kmodel     t\r\n"
               "\033[K... and 1");
     expect(f, "\033[J\033[5H\033[Kq: quit");
+    size = (struct winsize){.ws_row = 24, .ws_col = 3};
+    assert_int_equal(ioctl(f->terminal, TIOCSWINSZ, &size), 0);
+    expect(f, "\033[Kwor\r\n\033[K\xe6\x97\xa5\r\n"); /* two columns and two: half a character is none */
     size = (struct winsize){.ws_row = 1, .ws_col = 3};
     assert_int_equal(ioctl(f->terminal, TIOCSWINSZ, &size), 0);
     expect(f, "\033[H\033[J\033[1H\033[Kq: ");
