@@ -169,7 +169,7 @@ $(TESTS_CONFORMANCE): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_A) \
 $(TESTS_INTEGRATION): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_A) $(LIBBORA_A) $(BUILD)/lib/base.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_TEST) $(LIBS_CLIENT) $(shell pkg-config --libs jansson sqlite3 2>/dev/null)
+	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_TEST) $(LIBS_CLIENT) $(shell pkg-config --libs jansson sqlite3 libpcre2-8 2>/dev/null)
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
