@@ -33,7 +33,11 @@ enum {
     OPTION_VERBOSE,
     OPTION_ECHO,
     OPTION_BOS,
-    OPTION_IDS
+    OPTION_IDS,
+    OPTION_BACKGROUND,
+    OPTION_TIMEOUT,
+    OPTION_CHOICES,
+    OPTION_ONCE
 };
 
 typedef struct option_spec {
@@ -63,6 +67,10 @@ static const option_spec specs[] = {
     {OPTION_LOGIT_BIAS, 0, "logit-bias", "ID=BIAS", BORA_OPTIONS_SAMPLING,
      "add BIAS to a token's score; may be given several times"},
     {OPTION_IGNORE_EOS, 0, "ignore-eos", NULL, BORA_OPTIONS_SAMPLING, "go on after the end-of-text token"},
+    {OPTION_CHOICES, 0, "choices", "N", BORA_OPTIONS_CHOICES, "N answers, one after another; the prompt is read once"},
+    {OPTION_BACKGROUND, 0, "background", NULL, BORA_OPTIONS_TERMS, "leave the others their turn first"},
+    {OPTION_TIMEOUT, 0, "timeout", "SECONDS", BORA_OPTIONS_TERMS, "end the answer then, as far as it has come"},
+    {OPTION_ONCE, 0, "once", NULL, BORA_OPTIONS_ONCE, "print how it is now, and end"},
     {OPTION_BOS, 0, "bos", NULL, BORA_OPTIONS_BOS, "with the beginning-of-text token"},
     {OPTION_IDS, 0, "ids", NULL, BORA_OPTIONS_IDS, "only the ids, as --tokens and detokenize take them"},
     {OPTION_ECHO, 0, "echo", NULL, BORA_OPTIONS_ECHO, "print the lines read when input is no terminal"},
@@ -198,6 +206,24 @@ static bool set_number(bora_client_generation *g, uint32_t flag, double *target,
     return true;
 }
 
+static bool set_timeout(bora_client_generation *g, const char *value, char (*ret_why)[256])
+{
+    double seconds = 0;
+    if (!parse_number(value, &seconds) || !(seconds >= 0.001 && seconds <= UINT32_MAX / 1000))
+        return refuse(ret_why, "--timeout takes seconds, from 0.001 to %d, not '%.100s'", UINT32_MAX / 1000, value);
+    g->timeout_ms = (uint32_t)(seconds * 1000 + 0.5);
+    return true;
+}
+
+static bool set_choices(bora_client_generation *g, const char *value, char (*ret_why)[256])
+{
+    uint64_t n = 0;
+    if (!parse_whole(value, UINT32_MAX, &n) || n == 0)
+        return refuse(ret_why, "--choices takes a whole number from 1, not '%.100s'", value);
+    g->n_choices = (uint32_t)n;
+    return true;
+}
+
 static bool set_seed(bora_client_generation *g, const char *value, char (*ret_why)[256])
 {
     if (strcmp(value, "random") == 0) { /* as if it had not been given: for a chat that had one */
@@ -241,6 +267,16 @@ static bool apply(bora_options *o, const option_spec *spec, const char *value, c
     case OPTION_IDS:
         o->ids = true;
         return true;
+    case OPTION_ONCE:
+        o->once = true;
+        return true;
+    case OPTION_BACKGROUND:
+        g->is_background = true;
+        return true;
+    case OPTION_TIMEOUT:
+        return set_timeout(g, value, ret_why);
+    case OPTION_CHOICES:
+        return set_choices(g, value, ret_why);
     case OPTION_NO_BOS:
         g->no_bos = true;
         return true;

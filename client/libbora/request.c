@@ -96,6 +96,12 @@ bora_client_request *bora_client_generation_request(const bora_client_generation
         bora_pack_uint(pack, "repetition_window", g->repetition_window);
     if (g->set & BORA_CLIENT_SET_SEED)
         bora_pack_uint(pack, "seed", g->seed);
+    if (g->is_background)
+        bora_pack_string(pack, "priority", "background");
+    if (g->timeout_ms)
+        bora_pack_uint(pack, "timeout_ms", g->timeout_ms);
+    if (g->n_choices)
+        bora_pack_uint(pack, "n", g->n_choices);
     if (g->n_stops > 0) {
         bora_pack_array(pack, "stop");
         for (size_t i = 0; i < g->n_stops; i++)
