@@ -269,6 +269,11 @@ typedef struct bora_client_generation {
     uint32_t timeout_ms; /* the answer ends then, as far as it has come (reason "deadline"); 0: never */
     uint32_t n_choices;  /* so many answers to the one prompt, each with the next seed; 0: one. More only without a
                           * session */
+    /* What the answer has to look like: a JSON schema, or a grammar in bora's notation; [size]. One of them, or none.
+     */
+    const char *json_schema, *grammar;
+    size_t json_schema_size, grammar_size;
+    uint32_t n_top_logprobs; /* likeliest tokens told with each token ("top" of its value); 0: none */
 } bora_client_generation;
 
 /* The generation as a request, for bora_client_submit. NULL: no memory. */
