@@ -100,6 +100,7 @@ void bora_generation_free(bora_generation *generation); /* with all it owns exce
 #define BORA_REASON_SHUTDOWN  6
 #define BORA_REASON_ERROR     7 /* status and error say what */
 #define BORA_REASON_DEADLINE  8
+#define BORA_REASON_COUNT     9
 
 const char *bora_reason_name(int reason); /* as in PROTOCOL.md; "error" */
 
