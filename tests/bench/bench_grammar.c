@@ -162,7 +162,7 @@ static bora_status one_answer(bench *b, bora_grammar *grammar, const bora_tokens
         int32_t token = i < tokens->n ? tokens->ids[i] : bora_tokenizer_eos(b->tokenizer);
         const uint64_t *mask = NULL;
         double begin = now();
-        st = bora_matcher_mask(matcher, &mask, err);
+        st = bora_matcher_mask(matcher, BORA_TOKENS_ANY, &mask, err);
         bool allowed = st == BORA_OK && (mask[token / 64] >> (token % 64) & 1);
         if (allowed)
             st = bora_matcher_accept(matcher, token, err);

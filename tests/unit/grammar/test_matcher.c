@@ -85,7 +85,7 @@ static const uint64_t *mask_of(bora_matcher *matcher)
 {
     const uint64_t *mask = NULL;
     bora_error err = {{0}};
-    if (bora_matcher_mask(matcher, &mask, &err) != BORA_OK)
+    if (bora_matcher_mask(matcher, BORA_TOKENS_ANY, &mask, &err) != BORA_OK)
         fail_msg("mask: %s", err.message);
     return mask;
 }
@@ -343,7 +343,7 @@ static void test_vocabularies_that_do_not_do(void **state)
     const uint64_t *mask = mask_of(matcher);
     assert_true(mask_has(mask, a));
     accept_all(matcher, &a, 1);
-    assert_int_equal(bora_matcher_mask(matcher, &mask, &err), BORA_E_UNSUPPORTED);
+    assert_int_equal(bora_matcher_mask(matcher, BORA_TOKENS_ANY, &mask, &err), BORA_E_UNSUPPORTED);
     assert_non_null(strstr(err.message, "no token of the vocabulary continues"));
     bora_matcher_free(matcher);
     bora_grammar_unref(grammar);
@@ -411,7 +411,7 @@ static void test_too_ambiguous(void **state)
     assert_int_equal(st, BORA_E_LIMIT);
     assert_int_equal(bora_matcher_accept(matcher, a, NULL), BORA_E_LIMIT);
     const uint64_t *mask = NULL;
-    assert_int_equal(bora_matcher_mask(matcher, &mask, NULL), BORA_E_LIMIT);
+    assert_int_equal(bora_matcher_mask(matcher, BORA_TOKENS_ANY, &mask, NULL), BORA_E_LIMIT);
     assert_false(bora_matcher_is_complete(matcher));
     bora_matcher_free(matcher);
     bora_grammar_unref(grammar);
@@ -465,7 +465,7 @@ static bora_status try_answer(const vocabulary_fixture *f, bora_grammar *grammar
     for (const char *c = "[[\"a\",[]],\"\xc3\xa9\"]"; *c && st == BORA_OK; c++) {
         char name[8];
         (void)snprintf(name, sizeof name, "<0x%02X>", (unsigned)(uint8_t)*c);
-        st = bora_matcher_mask(matcher, &mask, err);
+        st = bora_matcher_mask(matcher, BORA_TOKENS_ANY, &mask, err);
         if (st == BORA_OK)
             st = bora_matcher_accept(matcher, token_named(f, name, BORA_PIECE_BYTE), err);
         if (st == BORA_OK && *c == 'a')
@@ -485,7 +485,7 @@ static bora_status try_long_answer(const vocabulary_fixture *f, bora_grammar *gr
     int32_t a = token_named(f, "<0x61>", BORA_PIECE_BYTE);
     bora_status st = bora_matcher_new(grammar, f->vocabulary, true, &matcher, err);
     for (int i = 0; i < 4500 && st == BORA_OK; i++) {
-        st = i > 4000 ? bora_matcher_mask(matcher, &mask, err) : BORA_OK;
+        st = i > 4000 ? bora_matcher_mask(matcher, BORA_TOKENS_ANY, &mask, err) : BORA_OK;
         if (st == BORA_OK)
             st = bora_matcher_accept(matcher, a, err);
     }

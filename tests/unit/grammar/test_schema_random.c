@@ -183,7 +183,7 @@ static void walk(walker *w, bora_grammar *grammar, const json_t *schema)
     assert_int_equal(bora_matcher_new(grammar, w->f->vocabulary, false, &matcher, &err), BORA_OK);
     for (;;) {
         const uint64_t *mask = NULL;
-        if (bora_matcher_mask(matcher, &mask, &err) != BORA_OK)
+        if (bora_matcher_mask(matcher, BORA_TOKENS_ANY, &mask, &err) != BORA_OK)
             fail_msg("mask: %s", err.message);
         int32_t token = choose(w, mask, tokens.n);
         bool must_end = bora_matcher_must_end(matcher);
@@ -221,7 +221,7 @@ static void follow(walker *w, bora_grammar *grammar, const json_t *schema)
     assert_int_equal(bora_matcher_new(grammar, w->f->vocabulary, false, &matcher, &err), BORA_OK);
     for (size_t i = 0; i < tokens.n; i++) {
         const uint64_t *mask = NULL;
-        if (bora_matcher_mask(matcher, &mask, &err) != BORA_OK)
+        if (bora_matcher_mask(matcher, BORA_TOKENS_ANY, &mask, &err) != BORA_OK)
             fail_msg("mask: %s", err.message);
         if (!mask_has(mask, tokens.ids[i]))
             fail_msg("token %zu, %d, of %s", i, tokens.ids[i], text);
