@@ -19,9 +19,14 @@ typedef struct kept_mask {
     uint64_t *bits; /* [n_words] NULL: none yet */
     uint32_t set;
     uint32_t start;    /* START_* */
-    uint32_t farthest; /* the most bytes that are missing behind a token it allows */
+    uint32_t farthest; /* behind no token that it allows more bytes are missing */
     uint64_t used;     /* when; 0: holds nothing */
 } kept_mask;
+
+typedef struct waypoint {
+    uint32_t set;
+    bool is_near; /* tokens that lead there are in the mask */
+} waypoint;
 
 /* How the answer's start is written: a first space may be dropped there, and a token that is nothing else is no text.
  */
@@ -41,7 +46,7 @@ struct bora_matcher {
     uint64_t clock;
     uint64_t *no_bits; /* [n_words] zero */
     uint64_t *fitting; /* [n_words] the last mask that leaves something out because it is too far; NULL: none yet */
-    uint32_t *path;    /* [depth_max + 1] the set at each depth of the walk */
+    waypoint *path;    /* [depth_max + 1] the set at each depth of the walk */
 };
 
 static void masks_forget(bora_matcher *m)
@@ -143,10 +148,10 @@ static bora_status trim(bora_matcher *m, bora_error *err)
 typedef struct draft {
     uint64_t *bits;    /* [n_words] */
     uint32_t within;   /* BORA_DISTANCE_FAR: all */
-    uint32_t farthest; /* the most that are missing behind one that is in it */
+    uint32_t farthest; /* the most that are missing behind one that is in it, or behind its beginning */
 } draft;
 
-/* True, and noted, if the tokens that lead to set are in the mask. */
+/* True, and noted, if tokens that lead to set are in the mask. */
 static bool is_near(const bora_matcher *m, draft *d, uint32_t set)
 {
     uint32_t distance = bora_machine_distance(m->machine, set);
@@ -161,13 +166,10 @@ static void allow(draft *d, int32_t token)
     d->bits[token / 64] |= UINT64_C(1) << (token % 64);
 }
 
-static void allow_all_at(const bora_matcher *m, draft *d, uint32_t node, uint32_t set)
+static void allow_all_at(const bora_vocabulary *v, uint32_t node, draft *d)
 {
-    const bora_vocabulary *v = m->vocabulary;
-    uint32_t i = v->nodes[node].first, end = v->nodes[node + 1].first;
-    if (i < end && is_near(m, d, set))
-        for (; i < end; i++)
-            allow(d, v->tokens[i]);
+    for (uint32_t i = v->nodes[node].first; i < v->nodes[node + 1].first; i++)
+        allow(d, v->tokens[i]);
 }
 
 /* Allows the tokens of the nodes from begin up to end, whose depths begin behind depth, read from set. */
@@ -175,19 +177,22 @@ static bora_status walk(bora_matcher *m, uint32_t begin, uint32_t end, uint32_t 
                         bora_error *err)
 {
     const bora_vocabulary *v = m->vocabulary;
-    m->path[depth] = set;
+    m->path[depth] = (waypoint){set, is_near(m, d, set)};
     for (uint32_t i = begin; i < end;) {
         const bora_trie_node *node = &v->nodes[i];
         uint32_t next = BORA_SET_DEAD;
-        bora_status st = bora_machine_step(m->machine, m->path[node->depth - 1], node->byte, &next, err);
+        bora_status st = bora_machine_step(m->machine, m->path[node->depth - 1].set, node->byte, &next, err);
         if (st != BORA_OK)
             return st;
         if (next == BORA_SET_DEAD) {
             i = node->skip;
             continue;
         }
-        m->path[node->depth] = next;
-        allow_all_at(m, d, i, next);
+        waypoint *here = &m->path[node->depth];
+        if (here->set != next) /* it is rarely another than the last one so deep was */
+            *here = (waypoint){next, is_near(m, d, next)};
+        if (here->is_near)
+            allow_all_at(v, i, d);
         i++;
     }
     return BORA_OK;
@@ -214,6 +219,8 @@ static bora_status mask_make(bora_matcher *m, draft *d, bora_error *err)
     const bora_vocabulary *v = m->vocabulary;
     bora_status st = BORA_OK;
     memset(d->bits, 0, m->n_words * sizeof *d->bits);
+    for (uint32_t i = 0; i <= v->depth_max; i++)
+        m->path[i] = (waypoint){.set = BORA_SET_DEAD};
     bora_machine_budget(m->machine, WORK_MAX);
     if (m->start == START_NONE || !v->space_node) {
         st = walk(m, 1, (uint32_t)v->n_nodes, 0, m->set, d, err);
