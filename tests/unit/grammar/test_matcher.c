@@ -199,6 +199,7 @@ static const char *const notations[] = {
     "root ::= [\\u00e8-\\u00ea\\u20ac\\U0001F600]+ \"<0x0A>x\"? \"[INST]x\"?",
     "root ::= \"{\" (\"\\\"\" [a-z]* \"\\\":\" [0-9]+ (\", \" root)?)? \"}\"",
     "root ::= \"\xe2\x96\x81\" \"x\"",
+    "root ::= ([b-z] | \"\\n\" \"a\"{20})*", /* far, then back to where it began */
 };
 
 static void compare_all(vocabulary_fixture *f, size_t n_schemas, size_t n_steps)
