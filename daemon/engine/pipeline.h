@@ -68,13 +68,6 @@ const bora_cpu *bora_pipeline_cpu(const bora_pipeline *pipeline);
  * or any while nobody can be swapping. */
 const bora_plugin_library *bora_pipeline_plugin(const bora_pipeline *pipeline, uint32_t kind);
 
-/* What the plugin in use says of itself. */
-typedef struct bora_plugin_info {
-    uint32_t kind, flags, dtypes; /* as of the library */
-    const char *name, *version;   /* of the plugin's code, which is never unmapped */
-    char path[4096];              /* PATH_MAX; "" when linked in */
-} bora_plugin_info;
-
 /* Any thread, also during a swap. False: none of this kind is in use. */
 bool bora_pipeline_plugin_info(bora_pipeline *pipeline, uint32_t kind, bora_plugin_info *ret_info);
 

@@ -100,6 +100,7 @@ void bora_generation_free(bora_generation *generation); /* with all it owns exce
 #define BORA_REASON_SHUTDOWN  6
 #define BORA_REASON_ERROR     7 /* status and error say what */
 #define BORA_REASON_DEADLINE  8
+#define BORA_REASON_COUNT     9
 
 const char *bora_reason_name(int reason); /* as in PROTOCOL.md; "error" */
 
@@ -171,7 +172,8 @@ void bora_scheduler_give_pages(bora_scheduler *scheduler, struct bora_command *r
                                uint64_t store_size);
 /* Frees a reply that is not given any more: the generation has ended meanwhile. NULL is a no-op. */
 void bora_scheduler_reply_free(struct bora_command *reply);
-/* Any thread. The answer to PRESSURE, once: what could be closed was (bora_scheduler_close_sequence). */
+/* Any thread. The answer to PRESSURE, once: what could be closed was (bora_scheduler_close_sequence). If that was
+ * nothing, what waits goes on waiting for others to end; with none that could, it ends with BUSY. */
 void bora_scheduler_relieved(bora_scheduler *scheduler);
 /* Any thread. Exchanges a plugin between two steps (bora_pipeline_swap); the answer is the event SWAPPED with this id.
  * name, options: copied. Errors: NOMEM. */

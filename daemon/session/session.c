@@ -74,6 +74,20 @@ uint32_t bora_sessions_n_open(const bora_sessions *sessions)
     return sessions->n_open + sessions->n_verbs;
 }
 
+void bora_sessions_stats_get(const bora_sessions *sessions, bora_sessions_stats *ret_stats)
+{
+    *ret_stats = sessions->ended;
+    ret_stats->n_open = sessions->n_open;
+    ret_stats->n_store_jobs = bora_store_pending(sessions->store);
+    for (const bora_live *live = sessions->live; live; live = live->next)
+        ret_stats->n_live += !live->deleted;
+}
+
+const bora_sessions_options *bora_sessions_options_of(const bora_sessions *sessions)
+{
+    return &sessions->options;
+}
+
 void bora_sessions_each_live(const bora_sessions *sessions, const char *owner,
                              void (*fn)(void *arg, const bora_live_session *live), void *arg)
 {

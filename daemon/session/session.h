@@ -52,6 +52,7 @@ void bora_sessions_free(bora_sessions *sessions);
 /* Valid during the handler's call; which fields are set depends on type. */
 typedef struct bora_reply {
     int type;
+    uint64_t id;                           /* ACCEPTED: as bora_sessions_generate gave it */
     bora_status status;                    /* ERROR */
     const char *message;                   /* ERROR */
     const char *session_name, *session_id; /* ACCEPTED; NULL outside a session */
@@ -66,6 +67,7 @@ typedef struct bora_reply {
     uint64_t seed;                         /* ACCEPTED */
     bool system_ignored;                   /* ACCEPTED */
     const bora_event *event;               /* TOKEN, CHOICE, DONE: the engine's event */
+    uint64_t n_generated;                  /* DONE: new tokens, of all answers */
     bool stored;                           /* DONE */
     uint64_t store_ns;                     /* DONE */
     const bora_session_record *records;    /* RECORD: one; LIST: [n_records] */
@@ -135,6 +137,17 @@ void bora_sessions_on_event(bora_sessions *sessions, bora_event *event);
 void bora_sessions_stop(bora_sessions *sessions);
 /* Generations (loads and commits included) and other requests that have not had their last reply. */
 uint32_t bora_sessions_n_open(const bora_sessions *sessions);
+
+/* Generations since start, of all owners. */
+typedef struct bora_sessions_stats {
+    uint64_t n_ended[BORA_REASON_COUNT];      /* by BORA_REASON_*; ERROR: also those that could not be stored */
+    uint64_t queue_ns, prefill_ns, decode_ns; /* sums over those that ended */
+    uint32_t n_open;                          /* waiting, running, or on their way to or from the store */
+    uint32_t n_live;                          /* sessions in memory */
+    uint32_t n_store_jobs;                    /* waiting for the store, or in its hands */
+} bora_sessions_stats;
+void bora_sessions_stats_get(const bora_sessions *sessions, bora_sessions_stats *ret_stats);
+const bora_sessions_options *bora_sessions_options_of(const bora_sessions *sessions);
 
 /* The owner's sessions in memory, for status; valid during the call of fn. */
 typedef struct bora_live_session {

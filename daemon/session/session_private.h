@@ -74,6 +74,7 @@ struct bora_open {
     struct bora_command *reply; /* for the engine, that waits for them */
     uint64_t store_size;        /* of these pages, taken from the ledger */
     uint32_t n_choices_ended;   /* that gave tokens */
+    uint64_t n_choice_tokens;   /* theirs */
     bora_event *early;          /* the engine's last, that came meanwhile */
     uint64_t requested_size;    /* bytes that the ledger counts for the request */
 
@@ -116,6 +117,7 @@ struct bora_sessions {
     uint32_t n_name_changes; /* renames and deletes in the store's queue: names in memory may be old */
     uint64_t last_id, clock;
     bool stopping;
+    bora_sessions_stats ended; /* what only grows of the statistics */
 };
 
 /* ---- live.c ---- */

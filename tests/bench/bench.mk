@@ -4,8 +4,8 @@
 BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(wildcard tests/bench/bench_*.c))
 
 # Of borad's client and the engine at once.
-BENCH_DAEMON := $(BUILD)/tests/bench/bench_daemon
-$(BENCH_DAEMON): $(BUILD)/obj/tests/bench/bench_daemon.o $(SUPPORT_A) $(LIBBORA_A) \
+BENCH_DAEMON := $(BUILD)/tests/bench/bench_daemon $(BUILD)/tests/bench/bench_neighbours
+$(BENCH_DAEMON): $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(SUPPORT_A) $(LIBBORA_A) \
                  $(call archives_to,base model grammar kernels plugin engine)
 	@mkdir -p $(@D)
 	$(call say,LD)

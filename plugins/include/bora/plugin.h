@@ -281,7 +281,7 @@ typedef struct bora_cache_ops {
                    const float *v);
     /* The runs that hold positions from .. to-1 of one layer, ascending and complete. from is not older than
      * what is kept (the last window + slack positions). Writes at most n_max; returns the number of runs, which
-     * may be more: the host then asks again with room for so many. */
+     * may be more: the host then asks again with room for so many. 0 if some of the positions are not there. */
     uint32_t (*spans)(bora_cache *cache, const bora_cache_seq *seq, uint32_t layer, uint64_t from, uint64_t to,
                       uint32_t n_max, bora_kv_span *ret_spans);
     /* Forgets positions end and later, in all layers. LIMIT, and nothing has changed, if a layer no longer keeps what
