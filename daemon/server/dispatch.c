@@ -12,6 +12,7 @@ static const struct {
     {"hello", bora_verb_hello},
     {"status", bora_verb_status},
     {"model", bora_verb_model},
+    {"model.load", bora_verb_model_load},
     {"generate", bora_verb_generate},
     {"cancel", bora_verb_cancel},
     {"tokenize", bora_verb_tokenize},
