@@ -169,7 +169,7 @@ $(TESTS_CONFORMANCE): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_A) \
 $(TESTS_INTEGRATION): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SUPPORT_A) $(LIBBORA_A) $(BUILD)/lib/base.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_TEST) $(LIBS_CLIENT) $(shell pkg-config --libs jansson sqlite3 2>/dev/null)
+	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_TEST) $(LIBS_CLIENT) $(shell pkg-config --libs jansson sqlite3 libpcre2-8 2>/dev/null)
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
@@ -195,10 +195,11 @@ check-tsan: deps ## the threads under ThreadSanitizer
 	@BORA_TEST_TIMEOUT=$${BORA_TEST_TIMEOUT:-1200} $(MAKE) --no-print-directory BUILD=build-tsan OPT=-O1 \
 	    SANITIZE='-fsanitize=thread' run-tests
 
-check-long: ## all of these, then ten minutes of fuzzing per target
+check-long: ## all of these, then ten minutes of many clients and of fuzzing per target
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory check-asan
 	@$(MAKE) --no-print-directory check-tsan
+	@$(MAKE) --no-print-directory soak SOAK_SECONDS=600
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=600
 
 format: ## lay out the sources with clang-format

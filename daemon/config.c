@@ -56,7 +56,7 @@ static const config_key keys[] = {
     {"sessions", "open_per_owner", COUNT, AT(n_owner_max), 1, 100000},
     {"sessions", "left_max", COUNT, AT(n_left_max), 0, 100000},
     {"engine", "threads", COUNT, AT(n_threads), 0, 1024},
-    {"engine", "products", PRODUCTS, AT(f32_products), 0, 0},
+    {"engine", "products", PRODUCTS, AT(rounding), 0, 0},
     {"engine", "chunk", COUNT, AT(chunk), 1, 65536},
     {"engine", "batch_tokens", COUNT, AT(batch_tokens), 1, 65536},
     {"engine", "running_max", COUNT, AT(n_running_max), 1, 4096},
@@ -244,10 +244,9 @@ static bora_status set_key(bora_config *config, const config_key *key, const cha
                              text);
         return BORA_OK;
     case PRODUCTS:
-        if (strcmp(text, "int8") != 0 && strcmp(text, "f32") != 0)
-            return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected int8 or f32", key->section, key->name,
+        if (!bora_rounding_parse(text, slot))
+            return bora_fail(err, BORA_E_INVAL, "%s.%s is '%.60s', expected " BORA_ROUNDINGS, key->section, key->name,
                              text);
-        *(bool *)slot = strcmp(text, "f32") == 0;
         return BORA_OK;
     case MEMORY:
         return set_memory(key, text, slot, err);

@@ -9,6 +9,7 @@
 #define BORA_CONFIG_H
 
 #include "engine/sampler.h"
+#include "kernels/matrix.h"
 #include "model/chat/chat.h"
 #include "model/model.h"
 #include "plugin/plugin.h"
@@ -50,9 +51,9 @@ typedef struct bora_config {
     uint32_t max_step_ms; /* 0: by what a step without prompts takes */
     uint64_t context;     /* positions; 0: what the model states, else 32768 */
     /* [cache] */
-    bool f32_products; /* quantised weights are widened, not multiplied as int8 */
-    uint32_t kv_dtype; /* BORA_DTYPE_F32, _F16 or _Q8_0 */
-    uint32_t slack;    /* positions that can be taken back */
+    bora_rounding rounding; /* [engine] products: what they round activations to */
+    uint32_t kv_dtype;      /* BORA_DTYPE_F32, _F16 or _Q8_0 */
+    uint32_t slack;         /* positions that can be taken back */
     /* [memory] */
     bora_config_size memory_limit;
     /* [plugins] */

@@ -285,7 +285,7 @@ static void fill_house_options(borad *self)
                      .slack = config->slack,
                      .max_positions = config->context,
                      .kv_dtype = config->kv_dtype,
-                     .f32_products = config->f32_products,
+                     .rounding = config->rounding,
                      .plugin_path = self->plugin_path,
                      .ledger = self->ledger},
         .context = CONTEXT_DEFAULT,
@@ -297,7 +297,8 @@ static void fill_house_options(borad *self)
                       .n_left_max = config->n_left_max},
         .sessions = {.n_live_max = config->n_live_max,
                      .n_open_max = config->n_open_max,
-                     .n_owner_max = config->n_owner_max},
+                     .n_owner_max = config->n_owner_max,
+                     .replies = self->replies},
         .plugin_options = plugin_options_of,
         .plugin_options_arg = self,
     };
@@ -338,9 +339,7 @@ static bora_status build(borad *self, bora_error *err)
 static bora_status start(borad *self, bora_error *err)
 {
     const bora_config *config = &self->config;
-    bora_status st = bora_mailbox_new(&self->replies, err);
-    if (st == BORA_OK)
-        st = bora_store_open(self->database, &self->log, self->replies, &self->store, err);
+    bora_status st = bora_store_open(self->database, &self->log, self->replies, &self->store, err);
     if (st == BORA_OK)
         st = bora_house_start(self->house, self->store, err);
     bora_server_options server_options = {

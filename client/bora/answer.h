@@ -13,11 +13,12 @@ enum bora_answer_style {
 /* What became of it. */
 typedef struct bora_answer {
     bool was_accepted;
-    bool was_cut;         /* interrupted, or the daemon ended: shown with a mark */
+    bool was_cut;         /* interrupted, or the daemon or its time ended: shown with a mark */
     bool was_interrupted; /* Ctrl-C came, in time or not */
     uint64_t n_history;   /* tokens that the session had */
     uint64_t n_kept;      /* of these, in the cache */
     uint64_t n_rerun;     /* of these, run before and once more now */
+    uint64_t n_reused;    /* tokens taken over from another answer that began alike */
     uint64_t n_prompt;    /* tokens run before the answer */
     uint64_t n_generated;
     uint64_t seed;

@@ -243,7 +243,7 @@ const bora_command bora_command_chat = {
         "Every line is a message; a line that ends in \\ goes on in the next one. Without -s a new conversation is\n"
         "begun. Ctrl-C stops an answer, or clears the line; Ctrl-D ends. /help lists commands such as /sessions.\n"
         "If standard input is no terminal, each of its lines is answered; the first that fails ends the chat.\n",
-    .groups =
-        BORA_OPTIONS_COMMON | BORA_OPTIONS_SESSION | BORA_OPTIONS_SAMPLING | BORA_OPTIONS_ANSWER | BORA_OPTIONS_ECHO,
+    .groups = BORA_OPTIONS_COMMON | BORA_OPTIONS_SESSION | BORA_OPTIONS_SAMPLING | BORA_OPTIONS_ANSWER |
+              BORA_OPTIONS_TERMS | BORA_OPTIONS_ECHO,
     .run = run,
 };

@@ -36,8 +36,8 @@ typedef struct bora_command {
 } bora_command;
 
 extern const bora_command bora_command_ask, bora_command_chat, bora_command_complete, bora_command_detokenize,
-    bora_command_model, bora_command_plugins, bora_command_session, bora_command_sessions, bora_command_status,
-    bora_command_tokenize;
+    bora_command_metrics, bora_command_model, bora_command_plugin, bora_command_plugins, bora_command_session,
+    bora_command_sessions, bora_command_status, bora_command_tokenize, bora_command_top;
 
 /* Connects to the daemon. Otherwise complains and returns an exit code. */
 int bora_cli_connect(bora_cli *cli);
@@ -65,6 +65,9 @@ int bora_cli_gather_text(const bora_cli *cli, int n_words, char **words, bool ap
 
 /* The list of sessions as a table. */
 bool bora_sessions_print(const bora_cli *cli, const bora_client_value *value);
+/* Status: whether a key of its map memory is an account, not a total; and its plugins as words. */
+bool bora_status_is_account(const bora_client_value *key);
+void bora_status_append_plugins(bora_text *text, const bora_client_value *plugins);
 /* One session with its messages. */
 bool bora_session_print(const bora_cli *cli, const bora_client_value *value);
 

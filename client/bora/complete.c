@@ -34,6 +34,7 @@ const bora_command bora_command_complete = {
         "The words of TEXT are joined by blanks; without any, the text comes from standard input.\n"
         "Only the continuation is printed. With --json every event is printed as a JSON object on a line of its\n"
         "own: accepted (with the seed), progress, token (with id, text and logprob), done.\n",
-    .groups = BORA_OPTIONS_COMMON | BORA_OPTIONS_JSON | BORA_OPTIONS_RAW | BORA_OPTIONS_SAMPLING | BORA_OPTIONS_ANSWER,
+    .groups = BORA_OPTIONS_COMMON | BORA_OPTIONS_JSON | BORA_OPTIONS_RAW | BORA_OPTIONS_SAMPLING | BORA_OPTIONS_ANSWER |
+              BORA_OPTIONS_TERMS | BORA_OPTIONS_CHOICES,
     .run = run,
 };

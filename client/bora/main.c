@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 static const bora_command *const commands[] = {
-    &bora_command_chat,   &bora_command_ask,   &bora_command_complete, &bora_command_sessions, &bora_command_session,
-    &bora_command_status, &bora_command_model, &bora_command_plugins,  &bora_command_tokenize, &bora_command_detokenize,
+    &bora_command_chat,       &bora_command_ask,     &bora_command_complete, &bora_command_sessions,
+    &bora_command_session,    &bora_command_status,  &bora_command_top,      &bora_command_metrics,
+    &bora_command_model,      &bora_command_plugins, &bora_command_plugin,   &bora_command_tokenize,
+    &bora_command_detokenize,
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 

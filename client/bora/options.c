@@ -1,15 +1,20 @@
 /* Only what a value's type allows is checked here; what a setting may be is the daemon's to say. */
 #include "options.h"
 
+#include "text.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#define OPTIONS_MAX 40
+#define OPTIONS_MAX   48
+#define FORM_SIZE_MAX ((size_t)256 << 10) /* bytes of a schema or grammar; the daemon takes no longer ones */
 
 enum {
     OPTION_SOCKET = 256,
@@ -33,7 +38,14 @@ enum {
     OPTION_VERBOSE,
     OPTION_ECHO,
     OPTION_BOS,
-    OPTION_IDS
+    OPTION_IDS,
+    OPTION_BACKGROUND,
+    OPTION_TIMEOUT,
+    OPTION_CHOICES,
+    OPTION_JSON_SCHEMA,
+    OPTION_GRAMMAR,
+    OPTION_TOP_LOGPROBS,
+    OPTION_ONCE
 };
 
 typedef struct option_spec {
@@ -63,6 +75,15 @@ static const option_spec specs[] = {
     {OPTION_LOGIT_BIAS, 0, "logit-bias", "ID=BIAS", BORA_OPTIONS_SAMPLING,
      "add BIAS to a token's score; may be given several times"},
     {OPTION_IGNORE_EOS, 0, "ignore-eos", NULL, BORA_OPTIONS_SAMPLING, "go on after the end-of-text token"},
+    {OPTION_JSON_SCHEMA, 0, "json-schema", "FILE", BORA_OPTIONS_TERMS,
+     "answer with JSON as the schema in FILE wants it"},
+    {OPTION_GRAMMAR, 0, "grammar", "FILE", BORA_OPTIONS_TERMS, "answer as the grammar in FILE wants it"},
+    {OPTION_TOP_LOGPROBS, 0, "top-logprobs", "N", BORA_OPTIONS_CHOICES,
+     "with --json: the N likeliest tokens beside each"},
+    {OPTION_CHOICES, 0, "choices", "N", BORA_OPTIONS_CHOICES, "N answers, one after another; the prompt is read once"},
+    {OPTION_BACKGROUND, 0, "background", NULL, BORA_OPTIONS_TERMS, "leave the others their turn first"},
+    {OPTION_TIMEOUT, 0, "timeout", "SECONDS", BORA_OPTIONS_TERMS, "end the answer then, as far as it has come"},
+    {OPTION_ONCE, 0, "once", NULL, BORA_OPTIONS_ONCE, "print how it is now, and end"},
     {OPTION_BOS, 0, "bos", NULL, BORA_OPTIONS_BOS, "with the beginning-of-text token"},
     {OPTION_IDS, 0, "ids", NULL, BORA_OPTIONS_IDS, "only the ids, as --tokens and detokenize take them"},
     {OPTION_ECHO, 0, "echo", NULL, BORA_OPTIONS_ECHO, "print the lines read when input is no terminal"},
@@ -198,6 +219,57 @@ static bool set_number(bora_client_generation *g, uint32_t flag, double *target,
     return true;
 }
 
+static bool set_timeout(bora_client_generation *g, const char *value, char (*ret_why)[256])
+{
+    double seconds = 0;
+    if (!parse_number(value, &seconds) || !(seconds >= 0.001 && seconds <= UINT32_MAX / 1000))
+        return refuse(ret_why, "--timeout takes seconds, from 0.001 to %d, not '%.100s'", UINT32_MAX / 1000, value);
+    g->timeout_ms = (uint32_t)(seconds * 1000 + 0.5);
+    return true;
+}
+
+static bool set_choices(bora_client_generation *g, const char *value, char (*ret_why)[256])
+{
+    uint64_t n = 0;
+    if (!parse_whole(value, UINT32_MAX, &n) || n == 0)
+        return refuse(ret_why, "--choices takes a whole number from 1, not '%.100s'", value);
+    g->n_choices = (uint32_t)n;
+    return true;
+}
+
+static bool set_top_logprobs(bora_client_generation *g, const char *value, char (*ret_why)[256])
+{
+    uint64_t n = 0;
+    if (!parse_whole(value, UINT32_MAX, &n))
+        return refuse(ret_why, "--top-logprobs takes a whole number, not '%.100s'", value);
+    g->n_top_logprobs = (uint32_t)n;
+    return true;
+}
+
+/* The whole file; of one that was given before nothing stays. */
+static bool read_form(const char **form, size_t *size, const option_spec *spec, const char *path, char (*ret_why)[256])
+{
+    bora_text text = {0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    enum bora_text_read read = fd < 0 ? BORA_TEXT_READ_FAILED : bora_text_read_all(&text, fd, FORM_SIZE_MAX);
+    int code = errno;
+    if (fd >= 0)
+        (void)close(fd);
+    bool good = read == BORA_TEXT_READ_OK && text.size > 0 && !text.failed;
+    if (good) {
+        free((void *)(uintptr_t)*form);
+        *form = text.data;
+        *size = text.size;
+        return true;
+    }
+    bora_text_release(&text);
+    return refuse(ret_why, "--%s: '%.100s': %s", spec->name, path,
+                  read == BORA_TEXT_READ_TOO_LONG  ? "longer than 256 KiB"
+                  : read == BORA_TEXT_READ_NO_TEXT ? "not UTF-8"
+                  : read == BORA_TEXT_READ_FAILED  ? strerror(code)
+                                                   : "empty");
+}
+
 static bool set_seed(bora_client_generation *g, const char *value, char (*ret_why)[256])
 {
     if (strcmp(value, "random") == 0) { /* as if it had not been given: for a chat that had one */
@@ -241,6 +313,22 @@ static bool apply(bora_options *o, const option_spec *spec, const char *value, c
     case OPTION_IDS:
         o->ids = true;
         return true;
+    case OPTION_ONCE:
+        o->once = true;
+        return true;
+    case OPTION_BACKGROUND:
+        g->is_background = true;
+        return true;
+    case OPTION_TIMEOUT:
+        return set_timeout(g, value, ret_why);
+    case OPTION_CHOICES:
+        return set_choices(g, value, ret_why);
+    case OPTION_JSON_SCHEMA:
+        return read_form(&g->json_schema, &g->json_schema_size, spec, value, ret_why);
+    case OPTION_GRAMMAR:
+        return read_form(&g->grammar, &g->grammar_size, spec, value, ret_why);
+    case OPTION_TOP_LOGPROBS:
+        return set_top_logprobs(g, value, ret_why);
     case OPTION_NO_BOS:
         g->no_bos = true;
         return true;
@@ -354,6 +442,8 @@ void bora_options_release(bora_options *options)
     free((void *)(uintptr_t)g->stops);
     free((void *)(uintptr_t)g->biases);
     free((void *)(uintptr_t)g->tokens);
+    free((void *)(uintptr_t)g->json_schema);
+    free((void *)(uintptr_t)g->grammar);
     *options = (bora_options){0};
 }
 

@@ -19,7 +19,10 @@ enum {
     BORA_OPTIONS_ANSWER = 1 << 5,   /* --verbose */
     BORA_OPTIONS_ECHO = 1 << 6,
     BORA_OPTIONS_BOS = 1 << 7,
-    BORA_OPTIONS_IDS = 1 << 8
+    BORA_OPTIONS_IDS = 1 << 8,
+    BORA_OPTIONS_TERMS = 1 << 9,    /* --background, --timeout */
+    BORA_OPTIONS_CHOICES = 1 << 10, /* --choices */
+    BORA_OPTIONS_ONCE = 1 << 11
 };
 
 /* Caller-owned; all zero is a good start. Strings from the command line are borrowed; what generation points to is
@@ -28,8 +31,8 @@ typedef struct bora_options {
     const char *socket;
     const char *session;
     const char *system;
-    bool help, json, verbose, echo, bos, ids;
-    bora_client_generation generation; /* sampling, stops, biases, tokens */
+    bool help, json, verbose, echo, bos, ids, once;
+    bora_client_generation generation; /* sampling, stops, biases, tokens, terms */
 } bora_options;
 
 void bora_options_release(bora_options *options);

@@ -155,19 +155,19 @@ void bora_table_add_value(bora_table *table, const bora_client_value *value)
         bora_table_add(table, "-");
 }
 
-static void print_cell(const char *bytes, size_t size, size_t width, bool is_number, bool is_last)
+static void print_cell(FILE *file, const char *bytes, size_t size, size_t width, bool is_number, bool is_last)
 {
     size_t own = bora_text_width(bytes, size);
     int pad = own < width ? (int)(width - own) : 0;
     if (is_number)
-        (void)printf("%*s", pad, "");
-    (void)fwrite(bytes, 1, size, stdout);
+        (void)fprintf(file, "%*s", pad, "");
+    (void)fwrite(bytes, 1, size, file);
     if (!is_number && !is_last)
-        (void)printf("%*s", pad, "");
-    (void)printf("%*s", is_last ? 0 : GAP, "");
+        (void)fprintf(file, "%*s", pad, "");
+    (void)fprintf(file, "%*s", is_last ? 0 : GAP, "");
 }
 
-bool bora_table_print(const bora_table *table, const bora_print *print)
+static bool write_table(const bora_table *table, FILE *file, bool has_colours)
 {
     if (table->failed)
         return false;
@@ -180,20 +180,31 @@ bool bora_table_print(const bora_table *table, const bora_print *print)
         widths[i % n] = width > widths[i % n] ? width : widths[i % n];
     }
     if (table->columns[0].title) {
-        (void)fputs(print->has_colours ? BOLD : "", stdout);
+        (void)fputs(has_colours ? BOLD : "", file);
         for (size_t i = 0; i < n; i++) {
             const char *title = table->columns[i].title ? table->columns[i].title : "";
-            print_cell(title, strlen(title), widths[i], table->columns[i].is_number, i + 1 == n);
+            print_cell(file, title, strlen(title), widths[i], table->columns[i].is_number, i + 1 == n);
         }
-        (void)fputs(print->has_colours ? NORMAL "\n" : "\n", stdout);
+        (void)fputs(has_colours ? NORMAL "\n" : "\n", file);
     }
     for (size_t i = 0; i < table->n_cells; i++) {
         bool is_last = i % n + 1 == n;
-        print_cell(table->cells[i].data, table->cells[i].size, widths[i % n], table->columns[i % n].is_number, is_last);
+        print_cell(file, table->cells[i].data, table->cells[i].size, widths[i % n], table->columns[i % n].is_number,
+                   is_last);
         if (is_last)
-            (void)fputc('\n', stdout);
+            (void)fputc('\n', file);
     }
     return true;
+}
+
+bool bora_table_print(const bora_table *table, const bora_print *print)
+{
+    return write_table(table, stdout, print->has_colours);
+}
+
+bool bora_table_write(const bora_table *table, FILE *file)
+{
+    return write_table(table, file, false);
 }
 
 /* ---- numbers ---- */

@@ -55,6 +55,8 @@ __attribute__((format(printf, 2, 3))) void bora_table_addf(bora_table *table, co
 void bora_table_add_value(bora_table *table, const bora_client_value *value);
 /* To stdout. false: no memory. */
 bool bora_table_print(const bora_table *table, const bora_print *print);
+/* To a file, without colours. */
+bool bora_table_write(const bora_table *table, FILE *file);
 
 /* ---- numbers ----------------------------------------------------------------------------------------------- */
 

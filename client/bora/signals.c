@@ -40,7 +40,7 @@ static void set(int signal_number, void (*handler)(int))
 static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT};
 #define N_CAUGHT (sizeof caught / sizeof caught[0])
 
-bool bora_signals_wait_input(int fd)
+static int wait_input(int fd, const struct timespec *timeout)
 {
     sigset_t all, before;
     (void)sigemptyset(&all); /* these cannot fail: the numbers are valid */
@@ -48,11 +48,24 @@ bool bora_signals_wait_input(int fd)
         (void)sigaddset(&all, caught[i]);
     (void)sigprocmask(SIG_BLOCK, &all, &before);
     struct pollfd item = {.fd = fd, .events = POLLIN};
-    bool came = n_interrupts || ending || has_resized || has_continued;
-    if (!came)
-        came = ppoll(&item, 1, NULL, &before) < 0 && errno == EINTR;
+    int n = 1;
+    if (n_interrupts || ending || has_resized || has_continued)
+        n = -1;
+    else if ((n = ppoll(&item, 1, timeout, &before)) < 0 && errno != EINTR)
+        n = 1; /* reading will say what is wrong */
     (void)sigprocmask(SIG_SETMASK, &before, NULL);
-    return !came;
+    return n;
+}
+
+bool bora_signals_wait_input(int fd)
+{
+    return wait_input(fd, NULL) >= 0;
+}
+
+int bora_signals_wait(int fd, int timeout_ms)
+{
+    const struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+    return wait_input(fd, &timeout);
 }
 
 void bora_signals_catch_interrupt(bora_client *client)

@@ -16,6 +16,8 @@ void bora_signals_release(void);
 /* Waits until there is something to read; false if one of the caught signals came, before or meanwhile: none slips
  * through between looking and waiting. */
 bool bora_signals_wait_input(int fd);
+/* The same for at most timeout_ms: 1, there is something to read; 0, the time is over; -1, a signal came. */
+int bora_signals_wait(int fd, int timeout_ms);
 
 /* True if Ctrl-C came since the last call; it is then forgotten, by the client too. */
 bool bora_signals_take_interrupt(void);

@@ -21,6 +21,40 @@ static bool is_named(const bora_client_value *key, const char *name)
     return text && size == strlen(name) && memcmp(text, name, size) == 0;
 }
 
+bool bora_status_is_account(const bora_client_value *key)
+{
+    static const char *const totals[] = {"limit", "used", "peak", "rss_bytes"};
+    for (size_t i = 0; i < sizeof totals / sizeof totals[0]; i++)
+        if (is_named(key, totals[i]))
+            return false;
+    return true;
+}
+
+void bora_status_append_plugins(bora_text *text, const bora_client_value *plugins)
+{
+    for (uint32_t i = 0; i < bora_client_value_count(plugins); i++) {
+        size_t kind_size = 0, name_size = 0;
+        const char *kind = bora_client_value_text(bora_client_value_key(plugins, i), &kind_size);
+        const char *name = bora_client_value_text(bora_client_value_at(plugins, i), &name_size);
+        bora_text_append_string(text, i > 0 ? ", " : "");
+        bora_text_append_safe(text, kind, kind_size, BORA_TEXT_ONE_LINE);
+        bora_text_append_string(text, " ");
+        bora_text_append_safe(text, name, name_size, BORA_TEXT_ONE_LINE);
+    }
+}
+
+static void add_plugins(bora_table *table, const bora_client_value *plugins)
+{
+    bora_text text = {0};
+    if (bora_client_value_count(plugins) == 0)
+        return; /* an older daemon does not say */
+    bora_status_append_plugins(&text, plugins);
+    bora_table_add(table, "plugins");
+    bora_table_add(table, text.data ? text.data : "");
+    table->failed = table->failed || text.failed;
+    bora_text_release(&text);
+}
+
 /* An account's name and size behind the others. One of which there is nothing is left out, but for the two that
  * everybody looks for. */
 static void append_account(bora_text *text, const bora_client_value *key, uint64_t size, const char *type,
@@ -48,14 +82,10 @@ static void append_account(bora_text *text, const bora_client_value *key, uint64
 /* memory: the map of that name; type: elements of the caches. */
 static void add_memory(bora_table *table, const bora_client_value *memory, const char *type, size_t type_size)
 {
-    static const char *const totals[] = {"limit", "used", "peak", "rss_bytes"};
     bora_text accounts = {0};
     for (uint32_t i = 0; i < bora_client_value_count(memory); i++) {
         const bora_client_value *key = bora_client_value_key(memory, i);
-        bool is_total = false;
-        for (size_t t = 0; t < sizeof totals / sizeof totals[0]; t++)
-            is_total |= is_named(key, totals[t]);
-        if (!is_total)
+        if (bora_status_is_account(key))
             append_account(&accounts, key, bora_client_value_uint(bora_client_value_at(memory, i), 0), type, type_size);
     }
     bora_table_add(table, "memory");
@@ -99,6 +129,7 @@ static void add_facts(bora_table *table, const bora_client_value *value)
                     (unsigned long)n_stages, bora_plural(n_stages));
     bora_table_add(table, "processor");
     add_text(table, value, "cpu");
+    add_plugins(table, bora_client_value_get(value, "plugins"));
     add_memory(table, bora_client_value_get(value, "memory"), type, type_size);
     bora_table_add(table, "work");
     bora_table_addf(table, "%s running, %s waiting, %s connection%s", bora_show_count(number(value, "n_running")).text,
@@ -112,9 +143,10 @@ static void add_facts(bora_table *table, const bora_client_value *value)
                         bora_client_value_float(prompt_rate, 0), bora_client_value_float(generated_rate, 0));
     }
     bora_table_add(table, "so far");
-    bora_table_addf(table, "%s prompt token%s, %s generated, %s step%s", bora_show_count(n_prompt).text,
-                    bora_plural(n_prompt), bora_show_count(number(value, "n_generated_tokens")).text,
-                    bora_show_count(n_steps).text, bora_plural(n_steps));
+    bora_table_addf(table, "%s prompt token%s, %s more reused, %s generated, %s step%s", bora_show_count(n_prompt).text,
+                    bora_plural(n_prompt), bora_show_count(number(value, "n_reused_tokens")).text,
+                    bora_show_count(number(value, "n_generated_tokens")).text, bora_show_count(n_steps).text,
+                    bora_plural(n_steps));
 }
 
 static bool print_sessions(const bora_cli *cli, const bora_client_value *sessions)

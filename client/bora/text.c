@@ -120,17 +120,34 @@ void bora_text_append_safe(bora_text *text, const char *bytes, size_t size, enum
     }
 }
 
+/* Bytes and columns of the character at the front; size > 0. */
+static size_t measure(const char *bytes, size_t size, size_t *ret_columns)
+{
+    uint32_t character = 0;
+    size_t n = decode(bytes, size, &character);
+    int columns = n ? wcwidth((wchar_t)character) : 1;
+    *ret_columns = columns > 0 ? (size_t)columns : 0;
+    return n ? n : 1;
+}
+
 size_t bora_text_width(const char *bytes, size_t size)
 {
     size_t width = 0;
-    for (size_t at = 0; at < size;) {
-        uint32_t character = 0;
-        size_t n = decode(bytes + at, size - at, &character);
-        int columns = n ? wcwidth((wchar_t)character) : 1;
-        width += columns > 0 ? (size_t)columns : 0;
-        at += n ? n : 1;
-    }
+    for (size_t at = 0, columns; at < size; width += columns)
+        at += measure(bytes + at, size - at, &columns);
     return width;
+}
+
+size_t bora_text_fit(const char *bytes, size_t size, size_t columns)
+{
+    for (size_t at = 0, width = 0; at < size;) {
+        size_t own = 0, n = measure(bytes + at, size - at, &own);
+        if (own > columns - width)
+            return at;
+        width += own;
+        at += n;
+    }
+    return size;
 }
 
 bool bora_text_is_utf8(const char *bytes, size_t size)

@@ -29,6 +29,8 @@ void bora_text_append_safe(bora_text *text, const char *bytes, size_t size, enum
 
 /* Columns that the text takes on a terminal. */
 size_t bora_text_width(const char *bytes, size_t size);
+/* Size in bytes of the longest start that takes at most so many columns. */
+size_t bora_text_fit(const char *bytes, size_t size, size_t columns);
 
 bool bora_text_is_utf8(const char *bytes, size_t size);
 

@@ -207,7 +207,8 @@ static int32_t event_kind(const bora_client_value *name)
     } kinds[] = {{"accepted", BORA_CLIENT_EVENT_ACCEPTED}, {"progress", BORA_CLIENT_EVENT_PROGRESS},
                  {"token", BORA_CLIENT_EVENT_TOKEN},       {"done", BORA_CLIENT_EVENT_DONE},
                  {"result", BORA_CLIENT_EVENT_RESULT},     {"error", BORA_CLIENT_EVENT_ERROR},
-                 {"loading", BORA_CLIENT_EVENT_LOADING}};
+                 {"loading", BORA_CLIENT_EVENT_LOADING},   {"queued", BORA_CLIENT_EVENT_QUEUED},
+                 {"choice", BORA_CLIENT_EVENT_CHOICE}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (text_is(name, kinds[i].name))
             return kinds[i].kind;
@@ -254,6 +255,13 @@ static void greet_again(bora_client *client, bora_client_open_request *slot)
         fail_connection(client, &error);
 }
 
+/* What does not fit is none that was asked for. */
+static uint32_t choice_of(const bora_client_value *map)
+{
+    uint64_t choice = bora_client_value_uint(bora_client_value_get(map, "choice"), 0);
+    return choice < UINT32_MAX ? (uint32_t)choice : UINT32_MAX;
+}
+
 static void handle_event(bora_client *client, bora_client_open_request *slot, int32_t kind,
                          const bora_client_value *map)
 {
@@ -273,10 +281,19 @@ static void handle_event(bora_client *client, bora_client_open_request *slot, in
         event.n_done = bora_client_value_uint(bora_client_value_get(map, "n_done"), 0);
         event.n_total = bora_client_value_uint(bora_client_value_get(map, "n_total"), 0);
         break;
+    case BORA_CLIENT_EVENT_QUEUED:
+        event.place = bora_client_value_uint(bora_client_value_get(map, "place"), 0);
+        event.n_waiting = bora_client_value_uint(bora_client_value_get(map, "n_waiting"), 0);
+        break;
     case BORA_CLIENT_EVENT_TOKEN:
+        event.choice = choice_of(map);
         event.index = bora_client_value_uint(bora_client_value_get(map, "index"), 0);
         event.token = (int32_t)bora_client_value_int(bora_client_value_get(map, "token"), -1);
         event.logprob = bora_client_value_float(bora_client_value_get(map, "logprob"), 0);
+        event.text = bora_client_value_text(bora_client_value_get(map, "text"), &event.text_size);
+        break;
+    case BORA_CLIENT_EVENT_CHOICE:
+        event.choice = choice_of(map);
         event.text = bora_client_value_text(bora_client_value_get(map, "text"), &event.text_size);
         break;
     case BORA_CLIENT_EVENT_DONE:

@@ -96,6 +96,16 @@ bora_client_request *bora_client_generation_request(const bora_client_generation
         bora_pack_uint(pack, "repetition_window", g->repetition_window);
     if (g->set & BORA_CLIENT_SET_SEED)
         bora_pack_uint(pack, "seed", g->seed);
+    if (g->is_background)
+        bora_pack_string(pack, "priority", "background");
+    if (g->timeout_ms)
+        bora_pack_uint(pack, "timeout_ms", g->timeout_ms);
+    if (g->n_choices)
+        bora_pack_uint(pack, "n", g->n_choices);
+    bora_client_request_text(request, "json_schema", g->json_schema, g->json_schema_size);
+    bora_client_request_text(request, "grammar", g->grammar, g->grammar_size);
+    if (g->n_top_logprobs)
+        bora_pack_uint(pack, "top_logprobs", g->n_top_logprobs);
     if (g->n_stops > 0) {
         bora_pack_array(pack, "stop");
         for (size_t i = 0; i < g->n_stops; i++)

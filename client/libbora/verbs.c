@@ -23,6 +23,32 @@ bora_client_status bora_client_plugin_list(bora_client *client, bora_client_resu
     return call(client, bora_client_request_new("plugin.list"), ret_result, err);
 }
 
+static bora_client_status call_plugin(bora_client *client, const char *verb, const char *kind, const char *name,
+                                      bora_client_result **ret_result, bora_client_error *err)
+{
+    bora_client_request *request = bora_client_request_new(verb);
+    bora_client_request_string(request, "kind", kind);
+    bora_client_request_string(request, "name", name);
+    return call(client, request, ret_result, err);
+}
+
+bora_client_status bora_client_plugin_info(bora_client *client, const char *kind, const char *name,
+                                           bora_client_result **ret_result, bora_client_error *err)
+{
+    return call_plugin(client, "plugin.info", kind, name, ret_result, err);
+}
+
+bora_client_status bora_client_plugin_use(bora_client *client, const char *kind, const char *name,
+                                          bora_client_result **ret_result, bora_client_error *err)
+{
+    return call_plugin(client, "plugin.use", kind, name, ret_result, err);
+}
+
+bora_client_status bora_client_metrics(bora_client *client, bora_client_result **ret_result, bora_client_error *err)
+{
+    return call(client, bora_client_request_new("metrics"), ret_result, err);
+}
+
 bora_client_status bora_client_tokenize(bora_client *client, const char *text, size_t size, bool bos,
                                         bora_client_result **ret_result, bora_client_error *err)
 {

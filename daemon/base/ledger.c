@@ -11,6 +11,8 @@
 struct bora_ledger {
     pthread_mutex_t lock;
     bora_ledger_state state; /* protected by lock; limit never changes */
+    bora_mailbox *waiter;    /* protected by lock, which is held while it is sent to: so it cannot be freed meanwhile */
+    bora_mail *mail;         /* likewise */
 };
 
 bora_status bora_ledger_new(uint64_t limit, bora_ledger **ret_ledger, bora_error *err)
@@ -59,6 +61,19 @@ void bora_ledger_give(bora_ledger *ledger, uint32_t account, uint64_t size)
     assert(size <= state->accounts[account]); /* more was given than taken */
     state->used -= size;
     state->accounts[account] -= size;
+    if (ledger->waiter)
+        bora_mailbox_send(ledger->waiter, ledger->mail);
+    ledger->waiter = NULL;
+    (void)pthread_mutex_unlock(&ledger->lock);
+}
+
+void bora_ledger_wake(bora_ledger *ledger, bora_mailbox *box, bora_mail *mail)
+{
+    if (!ledger)
+        return;
+    (void)pthread_mutex_lock(&ledger->lock);
+    ledger->waiter = box;
+    ledger->mail = mail;
     (void)pthread_mutex_unlock(&ledger->lock);
 }
 

@@ -5,6 +5,7 @@
 #ifndef BORA_BASE_LEDGER_H
 #define BORA_BASE_LEDGER_H
 
+#include "base/mailbox.h"
 #include "base/status.h"
 
 #include <stdbool.h>
@@ -27,6 +28,9 @@ void bora_ledger_free(bora_ledger *ledger); /* NULL is a no-op */
 /* False, and nothing is taken, if the sum of all accounts would pass the limit. */
 bool bora_ledger_take(bora_ledger *ledger, uint32_t account, uint64_t size);
 void bora_ledger_give(bora_ledger *ledger, uint32_t account, uint64_t size);
+
+/* For one that waits for room: the next give sends mail to box, once. box NULL: none does any more. */
+void bora_ledger_wake(bora_ledger *ledger, bora_mailbox *box, bora_mail *mail);
 
 typedef struct bora_ledger_state {
     uint64_t limit, used, peak; /* peak: the most that was ever used at once */

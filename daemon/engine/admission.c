@@ -6,7 +6,8 @@
  *
  * If there is no room, what finished requests left on the shelf goes first, then the caches of sessions that wait,
  * whose pages the store has; then the caller is asked to close idle sessions (PRESSURE); then the queue waits for
- * something to end. The owner with the fewest running comes next, and within an owner the order of arrival holds. */
+ * something to end. The owner with the fewest running comes next, of several the one whose turn is longest ago, and
+ * within an owner the order of arrival holds. */
 #include "engine/scheduler_private.h"
 
 #include "base/memory.h"
@@ -17,13 +18,20 @@
 
 /* ---- owners ------------------------------------------------------------------------------------------------ */
 
-static uint64_t least_served(const bora_scheduler *scheduler)
+static bora_plan_served least_served(const bora_scheduler *scheduler)
 {
-    uint64_t least = UINT64_MAX;
-    for (size_t i = 0; i < scheduler->n_owners; i++)
-        if (scheduler->owners[i].n_tasks && scheduler->owners[i].served < least)
-            least = scheduler->owners[i].served;
-    return least == UINT64_MAX ? 0 : least;
+    bora_plan_served least = {{0}};
+    bool is_first = true;
+    for (size_t i = 0; i < scheduler->n_owners; i++) {
+        if (!scheduler->owners[i].n_tasks)
+            continue;
+        for (uint32_t kind = 0; kind < BORA_PLAN_KINDS; kind++) {
+            uint64_t rows = scheduler->owners[i].served.rows[kind];
+            least.rows[kind] = is_first || rows < least.rows[kind] ? rows : least.rows[kind];
+        }
+        is_first = false;
+    }
+    return least;
 }
 
 size_t bora_scheduler_owner(bora_scheduler *scheduler, const char *name)
@@ -37,7 +45,7 @@ size_t bora_scheduler_owner(bora_scheduler *scheduler, const char *name)
         if (!owners)
             return SIZE_MAX;
         scheduler->owners = owners;
-        uint64_t *served = bora_realloc(scheduler->served, capacity, sizeof *served);
+        bora_plan_served *served = bora_realloc(scheduler->served, capacity, sizeof *served);
         if (!served)
             return SIZE_MAX;
         scheduler->served = served;
@@ -95,7 +103,9 @@ static bool goes_before(const bora_scheduler *scheduler, const bora_generation *
         i++;
     while (strcmp(owners[j].name, b->owner) != 0)
         j++;
-    return owners[i].n_tasks < owners[j].n_tasks;
+    if (owners[i].n_tasks != owners[j].n_tasks)
+        return owners[i].n_tasks < owners[j].n_tasks;
+    return owners[i].last_begun < owners[j].last_begun;
 }
 
 static bora_generation *next_waiting(const bora_scheduler *scheduler)
@@ -139,19 +149,35 @@ static uint64_t n_choices_of(const bora_generation *generation)
     return generation->n_choices > 1 ? generation->n_choices : 1;
 }
 
-/* All that a generation may come to have: caches at their greatest length, pages that come, pages that go. */
-static uint64_t need_of(const bora_scheduler *scheduler, const bora_generation *generation)
+/* All that a generation may come to have: caches at their greatest length, and pages that come or, later, go. sequence:
+ * what it brings; NULL: nothing. */
+static uint64_t need_with(const bora_scheduler *scheduler, const bora_generation *generation,
+                          const bora_sequence *sequence, uint64_t n_stored)
 {
     const bora_pipeline *pipeline = scheduler->pipeline;
     uint64_t max = bora_pipeline_options_of(pipeline)->max_positions;
     uint64_t n = generation->n_tokens + generation->max_generated;
     n = n < max ? n : max;
-    uint64_t need = bora_pipeline_kv_size(pipeline, n) * n_choices_of(generation);
-    uint64_t at_rest = generation->sequence ? bora_sequence_n_cached(generation->sequence) : 0;
+    const uint64_t too_much = UINT64_MAX / 4; /* so that sums with it do not overflow */
+    uint64_t kv = bora_pipeline_kv_size(pipeline, n), need;
+    if (kv > too_much)
+        return too_much;
+    /* The ledger counts a few bytes in front of each piece that the cache asks for: up to 8 pieces a layer, or many,
+     * which are large. */
+    const uint64_t each_layer = 8 * 64;
+    kv += kv / 64 + (bora_model_hparams(bora_pipeline_model(pipeline))->n_layers + 1) * each_layer;
+    if (__builtin_mul_overflow(kv, n_choices_of(generation), &need) || need > too_much)
+        return too_much;
+    uint64_t at_rest = sequence ? bora_sequence_n_cached(sequence) : 0;
     uint64_t whole = bora_pipeline_kv_sequence_max(pipeline), each = bora_pipeline_kv_position_size(pipeline);
     uint64_t out = generation->export_pages ? (n - (at_rest < n ? at_rest : n)) * each : 0;
-    uint64_t in = generation->n_stored * each;
-    return need + (out < whole ? out : whole) + (in < whole ? in : whole);
+    uint64_t in = n_stored * each, pages = in > out ? in : out;
+    return need + (pages < whole ? pages : whole);
+}
+
+static uint64_t need_of(const bora_scheduler *scheduler, const bora_generation *generation)
+{
+    return need_with(scheduler, generation, generation->sequence, generation->n_stored);
 }
 
 uint64_t bora_task_unused(const bora_task *task)
@@ -170,6 +196,17 @@ static uint64_t promised(const bora_scheduler *scheduler)
     return sum;
 }
 
+/* What all sequences hold, as if they shared nothing: what is shared now need not stay so while they go on. */
+static uint64_t unshared(const bora_scheduler *scheduler)
+{
+    uint64_t sum = 0;
+    for (const bora_task *task = scheduler->running; task; task = task->next)
+        sum += bora_sequence_bytes(task->sequence);
+    for (size_t i = 0; i < scheduler->shelf.n; i++)
+        sum += bora_sequence_bytes(scheduler->shelf.entries[i].sequence);
+    return sum;
+}
+
 /* Bytes that are missing for a generation to begin; 0: it may. */
 static uint64_t missing_for(const bora_scheduler *scheduler, const bora_generation *generation)
 {
@@ -179,26 +216,30 @@ static uint64_t missing_for(const bora_scheduler *scheduler, const bora_generati
     bora_ledger_get(scheduler->ledger, &state);
     uint64_t has = generation->sequence ? bora_sequence_bytes(generation->sequence) : 0;
     uint64_t need = generation->promise > has ? generation->promise - has : 0;
-    uint64_t taken = state.used + promised(scheduler);
+    uint64_t kv = state.accounts[BORA_LEDGER_KV], whole = unshared(scheduler);
+    uint64_t taken = state.used - kv + (kv > whole ? kv : whole) + promised(scheduler);
     return taken + need > state.limit ? taken + need - state.limit : 0;
 }
 
-/* Even if nobody else were here. */
-static bool is_too_large(const bora_scheduler *scheduler, const bora_generation *generation, bora_error *err)
+/* Bytes for generations if nobody else were here. */
+static uint64_t most_room(const bora_scheduler *scheduler)
 {
-    if (!scheduler->ledger)
-        return false;
     bora_ledger_state state;
     bora_ledger_get(scheduler->ledger, &state);
     uint64_t fixed = state.used - state.accounts[BORA_LEDGER_KV] - state.accounts[BORA_LEDGER_STORE];
-    if (fixed + generation->promise <= state.limit)
+    return state.limit - fixed; /* used is at most limit */
+}
+
+static bool is_too_large(const bora_scheduler *scheduler, const bora_generation *generation, bora_error *err)
+{
+    uint64_t most = scheduler->ledger ? most_room(scheduler) : UINT64_MAX;
+    if (generation->promise <= most)
         return false;
     (void)bora_fail(err, BORA_E_LIMIT,
                     "too large: up to %llu tokens may need %llu MiB of memory, and beside the model there are %llu MiB "
                     "(memory.limit)",
                     (unsigned long long)(generation->n_tokens + generation->max_generated),
-                    (unsigned long long)(generation->promise >> 20),
-                    (unsigned long long)((state.limit > fixed ? state.limit - fixed : 0) >> 20));
+                    (unsigned long long)(generation->promise >> 20), (unsigned long long)(most >> 20));
     return true;
 }
 
@@ -223,14 +264,16 @@ void bora_scheduler_enqueue(bora_scheduler *scheduler, bora_generation *generati
     }
 }
 
-/* A generation that waits longest from now gives up its sequence: its pages are in the store, and are asked for again
- * when it is its turn. Not that of the next one. False: there is none. */
+/* The generation that came last gives up its sequence: its pages are in the store, and are asked for again when it is
+ * its turn. Not the next one, nor one that could not get them back. False: there is none. */
 static bool close_waiting(bora_scheduler *scheduler, const bora_generation *next)
 {
     bora_generation *last = NULL;
     for (bora_mail *mail = scheduler->waiting; mail; mail = mail->next) {
         bora_generation *generation = (bora_generation *)mail;
-        if (generation != next && generation->sequence && generation->export_pages)
+        const bora_sequence *sequence = generation->sequence;
+        if (generation != next && sequence && generation->export_pages &&
+            need_with(scheduler, generation, NULL, bora_sequence_n_cached(sequence)) <= most_room(scheduler))
             last = generation;
     }
     if (!last)
@@ -255,6 +298,8 @@ static bool ask_for_room(bora_scheduler *scheduler, uint64_t n_bytes)
 {
     if (scheduler->has_pressure)
         return true;
+    if (scheduler->is_pressure_vain)
+        return false;
     bool has_sessions = false;
     for (size_t i = 0; i < scheduler->shelf.n && !has_sessions; i++)
         has_sessions = scheduler->shelf.entries[i].is_handed_out &&
@@ -265,6 +310,7 @@ static bool ask_for_room(bora_scheduler *scheduler, uint64_t n_bytes)
     event->type = BORA_EVENT_PRESSURE;
     event->n_bytes = n_bytes;
     scheduler->has_pressure = true;
+    scheduler->has_closed = false;
     scheduler->counts.n_pressures++;
     bora_mailbox_send(scheduler->events, &event->mail);
     return true;
@@ -322,7 +368,7 @@ static void begin(bora_scheduler *scheduler, bora_generation *generation)
     }
     if (brought)
         (void)bora_shelf_take(&scheduler->shelf, brought); /* the task owns it now */
-    task->promise = generation->promise / n_choices_of(generation);
+    task->promise = generation->promise; /* of all its answers, until there are others: split_choices */
     scheduler->counts.n_reused_tokens += n_reused;
     bora_task **link = &scheduler->running;
     while (*link)
@@ -338,7 +384,9 @@ static void begin(bora_scheduler *scheduler, bora_generation *generation)
 static void let_in(bora_scheduler *scheduler, bora_generation *generation)
 {
     (void)bora_scheduler_withdraw(scheduler, generation->id);
-    scheduler->owners[bora_scheduler_owner(scheduler, generation->owner)].n_tasks++;
+    bora_engine_owner *owner = &scheduler->owners[bora_scheduler_owner(scheduler, generation->owner)]; /* as before */
+    owner->n_tasks++;
+    owner->last_begun = ++scheduler->n_begun;
     bora_event *event = generation->n_stored ? bora_calloc(1, sizeof *event) : NULL;
     bora_command *reply = event ? bora_calloc(1, sizeof *reply) : NULL;
     if (!reply) { /* nothing to fetch; or no memory to ask for it: then all is run again */
@@ -372,6 +420,57 @@ void bora_scheduler_restore(bora_scheduler *scheduler, bora_command *order)
     begin(scheduler, generation);
 }
 
+/* Pages of those that have ended, which others will free; those of generations that wait here do not count. True: the
+ * engine is told when that happens. */
+static bool watch_store(bora_scheduler *scheduler)
+{
+    if (!scheduler->ledger)
+        return false;
+    if (!scheduler->is_watching)
+        bora_ledger_wake(scheduler->ledger, scheduler->inbox, &scheduler->freed.mail);
+    scheduler->is_watching = true;
+    bora_ledger_state state;
+    bora_ledger_get(scheduler->ledger, &state);
+    uint64_t own = 0;
+    for (const bora_mail *mail = scheduler->waiting; mail; mail = mail->next)
+        own += ((const bora_generation *)mail)->store_size;
+    return state.accounts[BORA_LEDGER_STORE] > own;
+}
+
+/* One that can begin as things are. */
+static bora_generation *find_fitting(bora_scheduler *scheduler)
+{
+    for (bora_mail *mail = scheduler->waiting; mail; mail = mail->next) {
+        bora_generation *generation = (bora_generation *)mail;
+        generation->promise = need_of(scheduler, generation);
+        if (missing_for(scheduler, generation) == 0)
+            return generation;
+    }
+    return NULL;
+}
+
+/* Nothing runs, and there is no room for the next one. True: there will be; false: what can be done was done. */
+static bool wait_for_room(bora_scheduler *scheduler, bora_generation *next, uint64_t missing)
+{
+    bool is_watched = watch_store(scheduler); /* before it is looked at again: what is freed later wakes the engine */
+    if (missing_for(scheduler, next) == 0)
+        return false;
+    if (ask_for_room(scheduler, missing) || is_watched)
+        return true;
+    /* Nothing will ever be closed or freed, unless another's own cache is in the way. */
+    bora_generation *other = find_fitting(scheduler);
+    if (other) {
+        let_in(scheduler, other);
+        return false;
+    }
+    bora_error err = {{0}};
+    (void)bora_fail(&err, BORA_E_BUSY, "%llu MiB of memory are missing (memory.limit)",
+                    (unsigned long long)(missing >> 20) + 1);
+    (void)bora_scheduler_withdraw(scheduler, next->id);
+    bora_scheduler_refuse(scheduler, next, BORA_REASON_ERROR, BORA_E_BUSY, &err);
+    return false;
+}
+
 void bora_scheduler_admit(bora_scheduler *scheduler)
 {
     while (!scheduler->is_loading && scheduler->waiting) {
@@ -390,15 +489,12 @@ void bora_scheduler_admit(bora_scheduler *scheduler)
             let_in(scheduler, generation);
             continue;
         }
-        if (!ask_for_room(scheduler, missing) && !scheduler->running && !scheduler->restoring) {
-            /* Nothing will ever end or be closed. */
-            (void)bora_fail(&err, BORA_E_BUSY, "%llu MiB of memory are missing (memory.limit)",
-                            (unsigned long long)(missing >> 20) + 1);
-            (void)bora_scheduler_withdraw(scheduler, generation->id);
-            bora_scheduler_refuse(scheduler, generation, BORA_REASON_ERROR, BORA_E_BUSY, &err);
-            continue;
+        if (scheduler->running || scheduler->restoring) {
+            (void)ask_for_room(scheduler, missing); /* or something ends */
+            break;
         }
-        break;
+        if (wait_for_room(scheduler, generation, missing))
+            break;
     }
     tell_places(scheduler);
 }

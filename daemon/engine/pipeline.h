@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "engine/pages.h"
 #include "engine/profile.h"
+#include "kernels/matrix.h"
 #include "model/model.h"
 #include "plugin/plugin.h"
 
@@ -29,8 +30,7 @@ typedef struct bora_pipeline_options {
                               * page beyond the window */
     uint64_t max_positions;  /* a sequence never gets longer */
     uint32_t kv_dtype;       /* BORA_DTYPE_F32, _F16 or _Q8_0 */
-    bool f32_products;       /* quantised weights are widened and multiplied with f32 activations, not with int8 ones:
-                              * slower, to compare with */
+    bora_rounding rounding;  /* of activations in products */
     const char *plugin_path; /* "dir:dir", absolute */
     const char *plugins[5];  /* by kind (BORA_PLUGIN_*): name or absolute path; [0] unused */
     const bora_plugin_options *plugin_options[5]; /* by kind; may be NULL */
@@ -68,13 +68,6 @@ const bora_cpu *bora_pipeline_cpu(const bora_pipeline *pipeline);
 /* The plugin in use; NULL for a link when there is one stage. Valid until a swap of this kind. The thread that swaps,
  * or any while nobody can be swapping. */
 const bora_plugin_library *bora_pipeline_plugin(const bora_pipeline *pipeline, uint32_t kind);
-
-/* What the plugin in use says of itself. */
-typedef struct bora_plugin_info {
-    uint32_t kind, flags, dtypes; /* as of the library */
-    const char *name, *version;   /* of the plugin's code, which is never unmapped */
-    char path[4096];              /* PATH_MAX; "" when linked in */
-} bora_plugin_info;
 
 /* Any thread, also during a swap. False: none of this kind is in use. */
 bool bora_pipeline_plugin_info(bora_pipeline *pipeline, uint32_t kind, bora_plugin_info *ret_info);

@@ -3,8 +3,6 @@
 #include "engine/pipeline_private.h"
 #include "model/blocks.h"
 
-#include <stdio.h>
-
 bora_status bora_pipeline_load_plugin(const bora_pipeline *pipeline, uint32_t kind, const char *name,
                                       bora_plugin_library **ret_library, bora_error *err)
 {
@@ -87,14 +85,8 @@ bool bora_pipeline_plugin_info(bora_pipeline *pipeline, uint32_t kind, bora_plug
 {
     (void)pthread_mutex_lock(&pipeline->libraries_lock);
     const bora_plugin_library *library = bora_pipeline_plugin(pipeline, kind);
-    if (library) {
-        ret_info->kind = kind;
-        ret_info->flags = bora_plugin_flags(library);
-        ret_info->dtypes = bora_plugin_dtypes(library);
-        ret_info->name = bora_plugin_name(library);
-        ret_info->version = bora_plugin_version(library);
-        (void)snprintf(ret_info->path, sizeof ret_info->path, "%s", bora_plugin_path(library)); /* realpath's: fits */
-    }
+    if (library)
+        bora_plugin_info_of(library, ret_info);
     (void)pthread_mutex_unlock(&pipeline->libraries_lock);
     return library != NULL;
 }

@@ -3,7 +3,11 @@
  * Each step takes one row of everything that decodes, then prompt rows within a budget. Where there are more than fit,
  * the owner that was served least comes first, and within an owner whoever waited longest (start-time fair queueing:
  * Goyal, Vin and Cheng 1996, with rows for bytes). What runs in the background gets what the others leave, and once in
- * BORA_PLAN_BACKGROUND_EVERY steps a place before them. */
+ * BORA_PLAN_BACKGROUND_EVERY steps a place before them.
+ *
+ * Rows of prompts and of answers, and of the background, are counted apart: an owner whose prompt is given many rows in
+ * the place that is kept for prompts does not wait with its answers until all others have had as many. An owner that
+ * wants less than its share saves nothing up: it stands where those stand who want more. */
 #ifndef BORA_ENGINE_PLAN_H
 #define BORA_ENGINE_PLAN_H
 
@@ -12,6 +16,12 @@
 #include <stdint.h>
 
 #define BORA_PLAN_BACKGROUND_EVERY 8u
+#define BORA_PLAN_KINDS            4u
+
+/* Rows that an owner was given, by kind: answers, prompts, and both in the background. */
+typedef struct bora_plan_served {
+    uint64_t rows[BORA_PLAN_KINDS];
+} bora_plan_served;
 
 typedef struct bora_plan_item {
     uint32_t owner; /* 0 .. n_owners-1 */
@@ -29,8 +39,9 @@ typedef struct bora_plan_limits {
     uint32_t chunk;    /* prompt rows of one item, at least 1 */
 } bora_plan_limits;
 
-/* Fills in n_rows of items [n], and adds to served [n_owners] (rows ever given to each owner). step counts from 1. At
- * least one item gets rows if there is any. */
-void bora_plan_step(const bora_plan_limits *limits, uint64_t step, uint64_t *served, bora_plan_item *items, size_t n);
+/* Fills in n_rows of items [n], and adds to served [n_owners]. step counts from 1. At least one item gets rows if there
+ * is any. */
+void bora_plan_step(const bora_plan_limits *limits, uint64_t step, bora_plan_served *served, size_t n_owners,
+                    bora_plan_item *items, size_t n);
 
 #endif

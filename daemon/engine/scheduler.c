@@ -96,6 +96,7 @@ void bora_scheduler_finish(bora_scheduler *scheduler, bora_task *task, int reaso
     bora_event *last = NULL;
     bora_event *first = bora_task_finish(task, &scheduler->shelf, reason, status, error, &last);
     bora_shelf_trim(&scheduler->shelf, scheduler->options.n_left_max);
+    scheduler->is_pressure_vain = false; /* there may be one more that can be closed */
     bora_scheduler_update_stats(scheduler);
     bora_mailbox_send(scheduler->events, &first->mail);
     if (last)
@@ -209,13 +210,19 @@ static void obey(bora_scheduler *scheduler, bora_command *order)
     case BORA_COMMAND_CLOSE:
         if (bora_shelf_take(&scheduler->shelf, order->sequence))
             bora_sequence_close(order->sequence);
+        scheduler->has_closed = true;
+        scheduler->is_pressure_vain = false;
         break;
     case BORA_COMMAND_PAGES:
         bora_scheduler_restore(scheduler, order);
         break;
     case BORA_COMMAND_RELIEVED:
         scheduler->has_pressure = false;
+        scheduler->is_pressure_vain = !scheduler->has_closed;
         return; /* a part of the scheduler */
+    case BORA_COMMAND_FREED:
+        scheduler->is_watching = false;
+        return; /* likewise */
     case BORA_COMMAND_SWAP:
         swap(scheduler, order);
         break;
@@ -259,10 +266,11 @@ static void *engine_main(void *arg)
 {
     bora_scheduler *scheduler = arg;
     int wait_ms = -1;
+    bool has_run = false; /* a step: what ended in it may have made room */
     while (!scheduler->quitting) {
         /* Lowered before the mail is read: whoever raises it sends the mail first. */
         atomic_store(&scheduler->give_up, false);
-        bool has_work = scheduler->running || scheduler->postponed;
+        bool has_work = has_run || scheduler->postponed;
         bora_command *order = (bora_command *)bora_mailbox_wait(scheduler->inbox, has_work ? 0 : wait_ms);
         obey_postponed(scheduler);
         for (; order; order = (bora_command *)bora_mailbox_take(scheduler->inbox))
@@ -271,12 +279,15 @@ static void *engine_main(void *arg)
         bora_scheduler_admit(scheduler);
         bora_scheduler_forget_owners(scheduler);
         bora_scheduler_update_stats(scheduler);
-        if (scheduler->running)
+        has_run = scheduler->running != NULL;
+        if (has_run)
             bora_scheduler_step(scheduler);
     }
     obey_postponed(scheduler);
     end_all(scheduler);
     bora_shelf_release(&scheduler->shelf);
+    if (scheduler->is_watching)
+        bora_ledger_wake(scheduler->ledger, NULL, NULL);
     return NULL;
 }
 
@@ -351,6 +362,7 @@ bora_status bora_scheduler_new(bora_pipeline *pipeline, const bora_scheduler_opt
     scheduler->stop.command = BORA_COMMAND_STOP;
     scheduler->quit.command = BORA_COMMAND_QUIT;
     scheduler->relieved.command = BORA_COMMAND_RELIEVED;
+    scheduler->freed.command = BORA_COMMAND_FREED;
     scheduler->loaded.command = BORA_COMMAND_LOADED;
     scheduler->loaded_event = bora_calloc(1, sizeof *scheduler->loaded_event);
     if (!scheduler->loaded_event)
@@ -505,10 +517,31 @@ void bora_scheduler_free(bora_scheduler *scheduler)
     bora_free(scheduler);
 }
 
+void bora_scheduler_stats_go_on(bora_scheduler *scheduler, const bora_scheduler_stats *before)
+{
+    (void)pthread_mutex_lock(&scheduler->stats_lock);
+    scheduler->before = *before;
+    (void)pthread_mutex_unlock(&scheduler->stats_lock);
+}
+
+static void add_stats(bora_scheduler_stats *stats, const bora_scheduler_stats *before)
+{
+    stats->n_steps += before->n_steps;
+    stats->n_prompt_tokens += before->n_prompt_tokens;
+    stats->n_generated_tokens += before->n_generated_tokens;
+    stats->n_reused_tokens += before->n_reused_tokens;
+    stats->n_cancelled += before->n_cancelled;
+    stats->n_slow_steps += before->n_slow_steps;
+    stats->n_swaps += before->n_swaps;
+    stats->n_pressures += before->n_pressures;
+    stats->busy_ns += before->busy_ns;
+}
+
 void bora_scheduler_stats_get(bora_scheduler *scheduler, bora_scheduler_stats *ret_stats)
 {
     (void)pthread_mutex_lock(&scheduler->stats_lock);
     *ret_stats = scheduler->stats;
+    add_stats(ret_stats, &scheduler->before);
     bora_rate_get(&scheduler->rate, bora_task_now_ns(), &ret_stats->prompt_rate, &ret_stats->generated_rate);
     (void)pthread_mutex_unlock(&scheduler->stats_lock);
     if (ret_stats->is_loading)

@@ -100,6 +100,7 @@ void bora_generation_free(bora_generation *generation); /* with all it owns exce
 #define BORA_REASON_SHUTDOWN  6
 #define BORA_REASON_ERROR     7 /* status and error say what */
 #define BORA_REASON_DEADLINE  8
+#define BORA_REASON_COUNT     9
 
 const char *bora_reason_name(int reason); /* as in PROTOCOL.md; "error" */
 
@@ -171,7 +172,8 @@ void bora_scheduler_give_pages(bora_scheduler *scheduler, struct bora_command *r
                                uint64_t store_size);
 /* Frees a reply that is not given any more: the generation has ended meanwhile. NULL is a no-op. */
 void bora_scheduler_reply_free(struct bora_command *reply);
-/* Any thread. The answer to PRESSURE, once: what could be closed was (bora_scheduler_close_sequence). */
+/* Any thread. The answer to PRESSURE, once: what could be closed was (bora_scheduler_close_sequence). If that was
+ * nothing, what waits goes on waiting for others to end; with none that could, it ends with BUSY. */
 void bora_scheduler_relieved(bora_scheduler *scheduler);
 /* Any thread. Exchanges a plugin between two steps (bora_pipeline_swap); the answer is the event SWAPPED with this id.
  * name, options: copied. Errors: NOMEM. */
@@ -195,6 +197,8 @@ typedef struct bora_scheduler_stats {
     uint32_t n_on_shelf, n_left_over;   /* sequences at rest; of these, of no session */
     double prompt_rate, generated_rate; /* tokens per second over the last seconds: bora_rate_get */
 } bora_scheduler_stats;
+/* Another scheduler's numbers since start are counted on. Any thread. */
+void bora_scheduler_stats_go_on(bora_scheduler *scheduler, const bora_scheduler_stats *before);
 /* Any thread; never waits for a step. */
 void bora_scheduler_stats_get(bora_scheduler *scheduler, bora_scheduler_stats *ret_stats);
 

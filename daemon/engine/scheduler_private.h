@@ -19,6 +19,7 @@
 #define BORA_COMMAND_PAGES    7
 #define BORA_COMMAND_RELIEVED 8
 #define BORA_COMMAND_SWAP     9
+#define BORA_COMMAND_FREED    10 /* from whoever gives memory back */
 
 /* The head that every command shares with bora_generation. */
 typedef struct bora_command {
@@ -41,7 +42,8 @@ typedef struct bora_engine_owner {
     char name[BORA_OWNER_SIZE];
     uint32_t n_tasks; /* running or about to */
     uint32_t n_waiting;
-    uint64_t served; /* rows; those who come start where the one served least stands */
+    uint64_t last_begun;     /* number of the generation that began last; 0: none yet */
+    bora_plan_served served; /* those who come start where the ones served least stand */
 } bora_engine_owner;
 
 struct bora_scheduler {
@@ -54,7 +56,7 @@ struct bora_scheduler {
     bool started;
     atomic_bool give_up; /* raised by stop, and with several stages by cancel; lowered when the mail was read */
     atomic_bool stopped; /* stop was sent: once is enough */
-    bora_command stop, quit, relieved; /* need no memory when they are sent */
+    bora_command stop, quit, relieved, freed; /* need no memory when they are sent */
 
     /* While the pipeline is built: */
     pthread_t loading_thread;
@@ -76,24 +78,28 @@ struct bora_scheduler {
     uint32_t n_running;
     bora_plan_item *items; /* [items_capacity] of the plan */
     size_t items_capacity;
-    uint64_t *served;          /* [owners_capacity] likewise */
+    bora_plan_served *served;  /* [owners_capacity] likewise */
     bora_engine_owner *owners; /* [n_owners] */
     size_t n_owners, owners_capacity;
     bora_pace pace;
-    uint64_t step_number;
+    uint64_t step_number, n_begun;
     bora_mail *waiting;                    /* generations that wait for a place, in order of arrival */
     bora_mail *restoring;                  /* generations whose pages are being fetched: room is promised */
     bora_mail *postponed, **postponed_end; /* commands that came during a step */
     bora_shelf shelf;
-    bool has_pressure; /* PRESSURE was sent and not answered yet */
-    bool was_given_up; /* the last step was: this one is not */
+    bool has_pressure;     /* PRESSURE was sent and not answered yet */
+    bool is_pressure_vain; /* it was answered and nothing closed: not asked again until some sequence comes or goes */
+    bool has_closed;       /* a sequence, since PRESSURE was sent */
+    bool is_watching;      /* freed comes with the next byte that goes back to the ledger */
+    bool was_given_up;     /* the last step was: this one is not */
     bool stopping, quitting;
     bool is_loading;
     bora_scheduler_stats counts; /* those that only grow, up to now */
 
     pthread_mutex_t stats_lock;
-    bora_scheduler_stats stats; /* protected by stats_lock */
-    bora_rate rate;             /* protected by stats_lock */
+    bora_scheduler_stats stats;  /* protected by stats_lock */
+    bora_scheduler_stats before; /* protected by stats_lock: what others counted, of what only grows */
+    bora_rate rate;              /* protected by stats_lock */
 };
 
 /* ---- scheduler.c ---- */

@@ -88,7 +88,7 @@ static bora_status make_matrices(bora_stage *stage, bora_error *err)
     stage->layers = bora_calloc(stage->options.n_layers, sizeof *stage->layers);
     if (!stage->layers)
         return bora_fail(err, BORA_E_NOMEM, "layers");
-    bora_kernels_set_packing(stage->kernels, !stage->options.pipeline->f32_products);
+    bora_kernels_set_rounding(stage->kernels, stage->options.pipeline->rounding);
     bora_status st = bora_region_new(stage->options.pipeline->ledger, BORA_LEDGER_WEIGHTS, &stage->region, err);
     for (uint32_t l = 0; st == BORA_OK && l < stage->options.n_layers; l++) {
         if (bora_pipeline_is_cancelled(stage->options.pipeline))

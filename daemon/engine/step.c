@@ -73,7 +73,8 @@ static step_size build(bora_scheduler *scheduler)
     };
     for (size_t i = 0; i < scheduler->n_owners; i++)
         scheduler->served[i] = scheduler->owners[i].served;
-    bora_plan_step(&limits, scheduler->step_number, scheduler->served, scheduler->items, scheduler->n_running);
+    bora_plan_step(&limits, scheduler->step_number, scheduler->served, scheduler->n_owners, scheduler->items,
+                   scheduler->n_running);
     for (size_t i = 0; i < scheduler->n_owners; i++)
         scheduler->owners[i].served = scheduler->served[i];
     const bora_plan_item *item = scheduler->items;
@@ -106,6 +107,7 @@ static bora_status run_parts(bora_scheduler *scheduler, uint32_t first, uint32_t
 static bora_status split_choices(bora_scheduler *scheduler, bora_task *task, bora_error *err)
 {
     uint32_t n = task->generation->n_choices;
+    task->promise /= n; /* what it set aside for the others is theirs now */
     size_t owner = bora_scheduler_owner(scheduler, task->generation->owner);
     for (uint32_t choice = 1; choice < n; choice++) {
         bora_task *other = NULL;

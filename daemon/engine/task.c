@@ -92,8 +92,8 @@ static bora_status open_sequence(bora_task *task, bora_pipeline *pipeline, const
     st = bora_sequence_import(task->sequence, generation->restore_n_cached, generation->restore, generation->n_restore,
                               ret_why);
     if (st != BORA_OK) {
-        bora_logf(log, BORA_LOG_WARN, "request %llu: cannot restore its cache, running all tokens again: %s",
-                  (unsigned long long)generation->id, ret_why->message);
+        bora_logf(log, BORA_LOG_WARN, "request %llu (%s): cannot restore its cache, running all tokens again: %s",
+                  (unsigned long long)generation->id, generation->owner, ret_why->message);
         generation->restore_failed = true;
     }
     drop_restore(generation);

@@ -12,7 +12,7 @@ static void add(uint64_t *sum, const bora_tensor *tensor)
 uint64_t bora_pipeline_packed_size(const bora_pipeline *pipeline)
 {
     uint64_t sum = 0;
-    if (pipeline->options.f32_products)
+    if (pipeline->options.rounding == BORA_ROUNDING_F32)
         return sum;
     const uint32_t flags = bora_plugin_flags(pipeline->libraries[BORA_PLUGIN_EXPERT]);
     add(&sum, bora_model_output(pipeline->model));

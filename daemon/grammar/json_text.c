@@ -8,10 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const bora_range any_character[] = {{0, 0xd7ff}, {0xe000, BORA_CHARACTER_MAX}};
-
-/* Makes the rule if *known is 0; true: it was just made and needs its edges. */
-static bool rule_once(bora_json_rules *json, uint32_t *known, bora_build_rule *ret_rule)
+bool bora_json_rule_once(bora_json_rules *json, uint32_t *known, bora_build_rule *ret_rule)
 {
     if (*known)
         return false;
@@ -32,7 +29,7 @@ void bora_json_space(bora_json_rules *json, uint32_t from, uint32_t to)
 {
     bora_builder *builder = json->builder;
     bora_build_rule rule;
-    if (rule_once(json, &json->space, &rule)) {
+    if (bora_json_rule_once(json, &json->space, &rule)) {
         one(builder, rule.entry, ' ', rule.final);
         uint32_t at = bora_builder_state(builder);
         one(builder, rule.entry, '\n', at);
@@ -109,7 +106,7 @@ static uint32_t character_rule(bora_json_rules *json)
 {
     bora_builder *builder = json->builder;
     bora_build_rule rule;
-    if (rule_once(json, &json->character, &rule)) {
+    if (bora_json_rule_once(json, &json->character, &rule)) {
         static const bora_range plain[] = {{0x20, '"' - 1},
                                            {'"' + 1, '\\' - 1},
                                            {'\\' + 1, 0xd7ff},
@@ -152,7 +149,7 @@ void bora_json_number(bora_json_rules *json, uint32_t from, uint32_t to)
     static const char text[] = "^-?(0|[1-9]\\d{0,14})(\\.\\d{1,15})?([eE][+-]?\\d{1,2})?$";
     bora_builder *builder = json->builder;
     bora_build_rule rule;
-    if (rule_once(json, &json->number, &rule)) {
+    if (bora_json_rule_once(json, &json->number, &rule)) {
         bora_expressions list = {0};
         uint32_t node = 0;
         bora_error err = {{0}};
@@ -192,90 +189,6 @@ void bora_json_key(bora_json_rules *json, const char *key, size_t size, uint32_t
     one(json->builder, from, '"', begin);
     spell(json->builder, key, size, begin, end);
     one(json->builder, end, '"', to);
-}
-
-typedef struct sorted_key {
-    const char *text; /* [size] */
-    size_t size;
-} sorted_key;
-
-static int by_bytes(const void *a, const void *b)
-{
-    const sorted_key *x = a, *y = b;
-    int order = memcmp(x->text, y->text, x->size < y->size ? x->size : y->size);
-    return order ? order : (x->size > y->size) - (x->size < y->size);
-}
-
-/* Keys [n] share their first depth bytes, which were read: whatever else may follow, one of them may not. UTF-8 sorts
- * as its characters do. Recursion: as deep as the longest key, BORA_JSON_KEY_MAX. */
-static void other_keys(bora_json_rules *json, const sorted_key *keys, size_t n, size_t depth, uint32_t at,
-                       uint32_t anything, uint32_t end)
-{
-    bora_builder *builder = json->builder;
-    size_t i = 0;
-    uint32_t next = 0; /* the first character not dealt with */
-    while (i < n && keys[i].size == depth)
-        i++;
-    if (i == 0) /* a beginning of some key, but none itself */
-        bora_builder_skip(builder, at, end);
-    while (i < n && builder->status == BORA_OK) {
-        size_t width = 0, same = i;
-        uint32_t character = bora_character_read(keys[i].text + depth, keys[i].size - depth, &width);
-        if (character == BORA_NONE) {
-            bora_builder_fail(builder, BORA_E_INVAL, "a key that is not UTF-8");
-            return;
-        }
-        while (same < n && keys[same].size >= depth + width &&
-               memcmp(keys[same].text + depth, keys[i].text + depth, width) == 0)
-            same++;
-        if (character > next) {
-            bora_characters gap = {.ranges = (bora_range[]){{next, character - 1}, {0, 0}}, .n = 1};
-            bora_range *ranges = gap.ranges;
-            if (ranges[0].lo < 0xd800 && ranges[0].hi >= 0xe000) { /* around the surrogates */
-                ranges[1] = (bora_range){0xe000, ranges[0].hi};
-                ranges[0].hi = 0xd7ff;
-                gap.n = 2;
-            }
-            bora_characters_emit(builder, ranges, gap.n, BORA_SPELL_JSON, at, anything);
-        }
-        uint32_t deeper = bora_builder_state(builder);
-        bora_characters_emit(builder, &(bora_range){character, character}, 1, BORA_SPELL_JSON, at, deeper);
-        other_keys(json, keys + i, same - i, depth + width, deeper, anything, end);
-        next = character + 1 == 0xd800 ? 0xe000 : character + 1;
-        i = same;
-    }
-    if (next < 0xd800) {
-        bora_range rest[] = {{next, 0xd7ff}, {0xe000, BORA_CHARACTER_MAX}};
-        bora_characters_emit(builder, rest, 2, BORA_SPELL_JSON, at, anything);
-    } else if (next <= BORA_CHARACTER_MAX) {
-        bora_characters_emit(builder, &(bora_range){next, BORA_CHARACTER_MAX}, 1, BORA_SPELL_JSON, at, anything);
-    }
-}
-
-void bora_json_other_key(bora_json_rules *json, const char *const *keys, const size_t *sizes, size_t n, uint32_t from,
-                         uint32_t to)
-{
-    bora_builder *builder = json->builder;
-    BORA_CLEANUP(bora_freep) sorted_key *sorted = bora_calloc(n, sizeof *sorted);
-    if (!sorted) {
-        bora_builder_fail(builder, BORA_E_NOMEM, "%zu keys", n);
-        return;
-    }
-    for (size_t i = 0; i < n; i++)
-        sorted[i] = (sorted_key){keys[i], sizes[i]};
-    qsort(sorted, n, sizeof *sorted, by_bytes);
-    uint32_t begin = bora_builder_state(builder), anything = bora_builder_state(builder);
-    uint32_t end = bora_builder_state(builder), character = bora_builder_rule(builder);
-    if (builder->status != BORA_OK)
-        return;
-    bora_build_rule rule = builder->rules[character];
-    bora_characters_emit(builder, any_character, BORA_ARRAY_SIZE(any_character), BORA_SPELL_JSON, rule.entry,
-                         rule.final);
-    one(builder, from, '"', begin);
-    other_keys(json, sorted, n, 0, begin, anything, end);
-    bora_builder_call(builder, anything, character, anything);
-    bora_builder_skip(builder, anything, end);
-    one(builder, end, '"', to);
 }
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */

@@ -19,7 +19,12 @@ typedef struct bora_json_rules {
     uint32_t space;     /* plus 1; 0: not made */
     uint32_t character; /* one character of a string, plus 1 */
     uint32_t number;    /* plus 1 */
+    uint32_t key_any;   /* one character of a key in its one spelling, plus 1 */
+    uint32_t key_wide;  /* one of those that ASCII does not print, plus 1 */
 } bora_json_rules;
+
+/* Makes a rule if *known is 0; true: it was just made and needs its edges. */
+bool bora_json_rule_once(bora_json_rules *json, uint32_t *known, bora_build_rule *ret_rule);
 
 void bora_json_space(bora_json_rules *json, uint32_t from, uint32_t to);
 void bora_json_after_colon(bora_json_rules *json, uint32_t from, uint32_t to);

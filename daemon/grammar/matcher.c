@@ -14,7 +14,7 @@
 typedef struct kept_mask {
     uint64_t *bits; /* [n_words] NULL: none yet */
     uint32_t set;
-    uint32_t place; /* START_* */
+    uint32_t start; /* START_* */
     uint64_t used;  /* when; 0: holds nothing */
 } kept_mask;
 
@@ -208,7 +208,7 @@ bora_status bora_matcher_mask(bora_matcher *m, const uint64_t **ret_mask, bora_e
     kept_mask *oldest = &m->masks[0];
     for (size_t i = 0; i < MASKS; i++) {
         kept_mask *kept = &m->masks[i];
-        if (kept->used && kept->set == m->set && kept->place == m->start) {
+        if (kept->used && kept->set == m->set && kept->start == m->start) {
             kept->used = ++m->clock;
             *ret_mask = kept->bits;
             return BORA_OK;
@@ -228,7 +228,7 @@ bora_status bora_matcher_mask(bora_matcher *m, const uint64_t **ret_mask, bora_e
     if (memcmp(oldest->bits, m->no_bits, m->n_words * sizeof *oldest->bits) == 0)
         return bora_fail(err, BORA_E_UNSUPPORTED, "no token of the vocabulary continues the text");
     oldest->set = m->set;
-    oldest->place = m->start;
+    oldest->start = m->start;
     oldest->used = ++m->clock;
     *ret_mask = oldest->bits;
     return BORA_OK;

@@ -204,7 +204,10 @@ bora_status bora_house_start(bora_house *house, bora_store *store, bora_error *e
 void bora_house_enter(bora_house *house, bora_house *former)
 {
     if (former) {
+        bora_scheduler_stats stats;
         bora_house_stop(former);
+        bora_scheduler_stats_get(former->scheduler, &stats);
+        bora_scheduler_stats_go_on(house->scheduler, &stats);
         bora_sessions_hand_over(former->sessions, house->sessions);
     }
     move_gate(house, GATE_OPEN, former);

@@ -2,6 +2,7 @@
 #ifndef BORA_KERNELS_KERNELS_PRIVATE_H
 #define BORA_KERNELS_KERNELS_PRIVATE_H
 
+#include "kernels/bf16/bf16.h"
 #include "kernels/kernels.h"
 #include "kernels/matmul.h"
 #include "kernels/matrix.h"
@@ -19,11 +20,13 @@ struct bora_kernels {
     bora_pool *pool;
     const bora_matmul_path *path;
     const bora_packed_path *packed;
+    const bora_bf16_path *bf16; /* NULL: the processor has none */
     size_t max_cols;
     size_t block_cols; /* columns of a range: BLOCK_COLS, or, if all rows are shorter, a whole row */
     bora_reader_fn reader;
     void *reader_arg;
-    bool no_packing;
+    bora_rounding rounding;
+    bool fills_int8, fills_bf16; /* what the matrices made until now read of an input */
     float *memory;
     uint8_t *packed_memory;
     bora_kernels_scratch scratch[]; /* [n_threads] */

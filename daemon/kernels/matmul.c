@@ -1,10 +1,10 @@
 /* y = x w^T: how the work is cut, the plain C path, and the definition.
  *
- * Rows of w go to the threads in groups of 4. Few rows of x (decoding): one fused pass over the weights as they are
- * stored, each read once, in order. Many (prefill): blocks of tokens x blocks of weight rows x ranges of k; a range of
- * weights is dequantised once into the thread's scratch and multiplied with all tokens of the block while it is in
- * cache; partial sums wait in the scratch until the next range of k. None of this changes the order of a sum, see
- * matmul.h. */
+ * Rows of w go to the threads in groups of 4. Few rows of x (decoding), and with the widest tiles any number: one fused
+ * pass over the weights as they are stored, each read once, in order, for as many tokens as stay in a cache. Otherwise
+ * blocks of tokens x blocks of weight rows x ranges of k; a range of weights is dequantised once into the thread's
+ * scratch and multiplied with all tokens of the block while it is in cache; partial sums wait in the scratch until the
+ * next range of k. None of this changes the order of a sum, see matmul.h. */
 #include "kernels/matmul.h"
 
 #include "base/counted.h"
@@ -25,6 +25,11 @@
 /* Multiply-adds below which waking the other threads costs more than they save. */
 #define SMALL_WORK    (32u * 1024u)
 #define GENERIC_LANES 16u
+/* Bytes of x that one pass over the weights as they are stored is to serve, about a second-level cache; tiles of tokens
+ * that it serves in any case; tokens up to which one pass is better than dequantised weights, whatever the tile. */
+#define FUSED_SIZE    ((size_t)1 << 20)
+#define FUSED_TILES   2u
+#define FUSED_TOKENS  36u
 
 _Static_assert(BLOCK_COLS % BORA_BLOCK_ELEMENTS_MAX == 0, "k is cut between blocks");
 
@@ -112,22 +117,47 @@ static void tile_set_rows(bora_matmul_tile *tile, const uint8_t *first, size_t r
         tile->rows[r] = first + (r < tile->n_rows ? r : tile->n_rows - 1) * row_size;
 }
 
-/* All tokens fit one tile: weights go from memory to registers. */
-static void run_fused(const matmul_job *job, size_t row_begin, size_t row_end, bora_matmul_fn fn)
+/* Weights go from memory to registers; those of four rows once for every tile, from the second on out of the cache. */
+static void run_fused(const matmul_job *job, size_t token, size_t n_tokens, size_t row_begin, size_t row_end)
 {
     const bora_tensor *w = job->w;
+    const bora_matmul_path *path = job->kernels->path;
+    const size_t n_tiles = (n_tokens + path->n_tokens_max - 1) / path->n_tokens_max;
     for (size_t row = row_begin; row < row_end; row += BORA_TILE_ROWS) {
-        bora_matmul_tile tile = {.x = job->x,
+        bora_matmul_tile tile = {.x = job->x + token * w->n_cols,
                                  .x_stride = w->n_cols,
                                  .n = w->n_cols,
                                  .first = true,
                                  .last = true,
                                  .row_size = w->row_size,
-                                 .y = job->y + row,
+                                 .y = job->y + token * job->y_stride + row,
                                  .y_stride = job->y_stride};
         tile_set_rows(&tile, (const uint8_t *)w->data + row * w->row_size, w->row_size, row_end - row);
-        fn(&tile);
+        for (size_t i = 0, left = n_tokens; i < n_tiles; i++) {
+            const size_t n = left / (n_tiles - i);
+            path->fused[w->dtype][n - 1](&tile);
+            tile.x += n * w->n_cols;
+            tile.y += n * job->y_stride;
+            left -= n;
+        }
     }
+}
+
+/* Tokens that a pass over the weights as they are stored serves; 0: dequantise them first. What takes more than a load
+ * to widen is widened once. Several passes pay for 16 bits in tiles so wide that widening costs little beside them. */
+static size_t fused_tokens(const matmul_job *job)
+{
+    const bora_matmul_path *path = job->kernels->path;
+    const uint32_t dtype = job->w->dtype;
+    const size_t widest = path->n_tokens_max;
+    if (!path->fused[dtype][0])
+        return 0;
+    if (dtype > BORA_DTYPE_BF16)
+        return job->n <= widest ? widest : 0;
+    const size_t n_tiles = FUSED_SIZE / sizeof(float) / job->w->n_cols / widest;
+    const size_t n_tokens = (n_tiles > FUSED_TILES ? n_tiles : FUSED_TILES) * widest;
+    const bool passes_pay = dtype != BORA_DTYPE_F32 && widest == BORA_TILE_TOKENS_MAX;
+    return passes_pay || job->n <= min_size(n_tokens, FUSED_TOKENS) ? n_tokens : 0;
 }
 
 /* One range of k for a block of tokens x a block of rows. */
@@ -172,12 +202,12 @@ static void run_blocked(const matmul_job *job, size_t row_begin, size_t row_end,
 static void run_groups(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
 {
     const matmul_job *job = arg;
-    const bora_matmul_path *path = job->kernels->path;
     size_t row_begin = (size_t)begin * BORA_TILE_ROWS;
     size_t row_end = min_size((size_t)end * BORA_TILE_ROWS, job->w->n_rows);
-    bora_matmul_fn fused = job->n <= path->n_tokens_max ? path->fused[job->w->dtype][job->n - 1] : NULL;
-    if (fused)
-        run_fused(job, row_begin, row_end, fused);
+    const size_t n_block = fused_tokens(job);
+    if (n_block)
+        for (size_t token = 0; token < job->n; token += n_block)
+            run_fused(job, token, min_size(job->n - token, n_block), row_begin, row_end);
     else
         run_blocked(job, row_begin, row_end, &job->kernels->scratch[worker]);
 }
@@ -267,6 +297,7 @@ bora_status bora_kernels_new(const bora_cpu *cpu, bora_pool *pool, size_t max_co
     kernels->pool = pool;
     kernels->path = path;
     kernels->packed = packed;
+    kernels->bf16 = bora_bf16_choose(cpu);
     kernels->max_cols = max_cols;
     kernels->block_cols = block_cols;
     for (uint32_t i = 0; i < n_threads; i++) {

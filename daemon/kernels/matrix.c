@@ -1,4 +1,5 @@
-/* Matrices: packing them, and sharing out their products. The arithmetic is in kernels/packed and in matmul.c.
+/* Matrices: packing them, and sharing out their products. The arithmetic is in kernels/packed, in kernels/bf16
+ * and in matmul.c.
  *
  * A packed path writes whole strips. Where a matrix ends within a strip, that one goes through a buffer, panel by
  * panel: a panel alone is an input of its own. */
@@ -19,10 +20,10 @@
 struct bora_matrix {
     bora_tensor w; /* data: NULL if packed */
     uint32_t n_strips;
-    bool is_packed;
-    size_t n_units;    /* of a strip */
-    size_t strip_size; /* bytes; 0: not packed */
-    uint8_t *units;    /* [n_strips, n_units, unit size], the region's */
+    bool is_packed, is_bf16; /* is_bf16: multiplied with rounded activations */
+    size_t n_units;          /* of a strip */
+    size_t strip_size;       /* bytes; 0: not packed */
+    uint8_t *units;          /* [n_strips, n_units, unit size], the region's */
 };
 
 /* ---- packing ---------------------------------------------------------------------------------------- */
@@ -111,7 +112,7 @@ bora_status bora_matrix_new(bora_kernels *kernels, bora_region *region, const bo
                             bora_error *err)
 {
     assert(w->n_cols <= kernels->max_cols && w->dtype < BORA_DTYPE_COUNT);
-    const size_t unit_size = kernels->no_packing ? 0 : bora_unit_size(w->dtype);
+    const size_t unit_size = kernels->rounding == BORA_ROUNDING_F32 ? 0 : bora_unit_size(w->dtype);
     const uint64_t n_strips = w->n_rows / BORA_STRIP_ROWS + (w->n_rows % BORA_STRIP_ROWS != 0);
     BORA_CLEANUP(matrix_freep) bora_matrix *matrix = bora_calloc(1, sizeof *matrix);
     if (!matrix || n_strips > UINT32_MAX)
@@ -120,6 +121,7 @@ bora_status bora_matrix_new(bora_kernels *kernels, bora_region *region, const bo
     matrix->w = *w;
     matrix->n_strips = (uint32_t)n_strips;
     matrix->is_packed = unit_size != 0;
+    matrix->is_bf16 = w->dtype == BORA_DTYPE_BF16 && kernels->rounding == BORA_ROUNDING_BF16 && kernels->bf16;
 
     if (unit_size && n_strips && w->n_cols) {
         size_t size = SIZE_MAX, row_bytes = 0;
@@ -132,6 +134,8 @@ bora_status bora_matrix_new(bora_kernels *kernels, bora_region *region, const bo
     }
     if (unit_size)
         matrix->w.data = NULL; /* not needed any more */
+    kernels->fills_int8 |= matrix->is_packed;
+    kernels->fills_bf16 |= matrix->is_bf16;
     *ret_matrix = bora_steal(&matrix);
     return BORA_OK;
 }
@@ -147,9 +151,21 @@ void bora_kernels_set_reader(bora_kernels *kernels, bora_reader_fn fn, void *arg
     kernels->reader_arg = arg;
 }
 
-void bora_kernels_set_packing(bora_kernels *kernels, bool packing)
+void bora_kernels_set_rounding(bora_kernels *kernels, bora_rounding rounding)
 {
-    kernels->no_packing = !packing;
+    kernels->rounding = rounding;
+}
+
+bool bora_rounding_parse(const char *text, bora_rounding *ret_rounding)
+{
+    static const char *const names[] = {
+        [BORA_ROUNDING_INT8] = "int8", [BORA_ROUNDING_BF16] = "bf16", [BORA_ROUNDING_F32] = "f32"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *ret_rounding = (bora_rounding)i;
+            return true;
+        }
+    return false;
 }
 
 /* ---- what it is ------------------------------------------------------------------------------------- */
@@ -157,6 +173,11 @@ void bora_kernels_set_packing(bora_kernels *kernels, bool packing)
 bool bora_matrix_is_packed(const bora_matrix *matrix)
 {
     return matrix->is_packed;
+}
+
+bool bora_matrix_reads_panels(const bora_matrix *matrix)
+{
+    return matrix->is_packed || matrix->is_bf16;
 }
 
 uint64_t bora_matrix_size(const bora_matrix *matrix)
@@ -181,17 +202,38 @@ uint32_t bora_matrix_n_strips(const bora_matrix *matrix)
     return matrix->n_strips;
 }
 
-/* ---- products --------------------------------------------------------------------------------------- */
+/* ---- inputs ----------------------------------------------------------------------------------------- */
+
+/* Panels of int8, and behind them those of bfloat16. Where nothing is filled, memory stays untouched. */
+size_t bora_input_size(uint32_t n_rows, uint32_t n_cols)
+{
+    size_t size;
+    return bora_size_add(bora_panels_size(n_rows, n_cols), bora_bf16_panels_size(n_rows, n_cols), &size) ? size
+                                                                                                         : SIZE_MAX;
+}
+
+static void *bf16_panels_of(const bora_input *input)
+{
+    return (char *)input->panels + bora_panels_size(input->n_rows, input->n_cols);
+}
 
 void bora_input_fill(const bora_kernels *kernels, const bora_input *input, uint32_t first, uint32_t end)
 {
     for (uint32_t p = first; p < end; p++) {
         const bora_panel panel = bora_panel_at(input, p);
         const size_t first_row = (size_t)p * bora_panel_at(input, 0).n_columns; /* all but the last are as wide */
-        for (uint32_t column = 0; column < panel.n_columns; column++)
-            kernels->packed->fill(input->x + (first_row + column) * input->n_cols, input->n_cols, &panel, column);
+        const float *x = input->x + first_row * input->n_cols;
+        for (uint32_t column = 0; kernels->fills_int8 && column < panel.n_columns; column++)
+            kernels->packed->fill(x + (size_t)column * input->n_cols, input->n_cols, &panel, column);
+        if (!kernels->fills_bf16)
+            continue;
+        const bora_bf16_panel parts = bora_bf16_panel_at(bf16_panels_of(input), input->n_rows, input->n_cols, p);
+        for (uint32_t column = 0; column < parts.n_columns; column++)
+            kernels->bf16->fill(x + (size_t)column * input->n_cols, input->n_cols, &parts, column);
     }
 }
+
+/* ---- products --------------------------------------------------------------------------------------- */
 
 /* The first n_rows rows of a strip, n_rows < 16. */
 static void multiply_part(const bora_packed_path *path, const bora_strips *strip, size_t n_rows,
@@ -241,5 +283,9 @@ void bora_matrix_multiply(bora_kernels *kernels, const bora_matrix *matrix, cons
     rows.n_rows = rows_of(matrix, strip_begin, strip_end);
     if (rows.data)
         rows.data = (const uint8_t *)rows.data + (uint64_t)strip_begin * BORA_STRIP_ROWS * rows.row_size;
+    if (matrix->is_bf16 && rows.n_cols) {
+        kernels->bf16->multiply(&rows, bf16_panels_of(input), input->n_rows, y, y_stride);
+        return;
+    }
     bora_matmul_alone(kernels, &rows, input->n_rows, input->x, y, y_stride, worker);
 }

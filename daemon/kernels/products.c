@@ -59,7 +59,7 @@ void bora_products_run(bora_kernels *kernels, const bora_input *input, const bor
     uint32_t n_items = 0;
     double work = 0;
     for (uint32_t i = 0; i < n_products; i++) {
-        needs_panels |= bora_matrix_is_packed(products[i].matrix);
+        needs_panels |= bora_matrix_reads_panels(products[i].matrix);
         n_items += items_of(&job, &products[i]);
         work += (double)bora_matrix_n_rows(products[i].matrix) * input->n_cols * input->n_rows;
     }

@@ -159,7 +159,7 @@ static uint32_t host_matrix_n_strips(const bora_host *host, const bora_matrix *m
 static uint32_t host_matrix_is_packed(const bora_host *host, const bora_matrix *matrix)
 {
     (void)host;
-    return bora_matrix_is_packed(matrix);
+    return bora_matrix_reads_panels(matrix);
 }
 
 static size_t host_input_size(const bora_host *host, uint32_t n_rows, uint32_t n_cols)

@@ -327,6 +327,19 @@ uint32_t bora_plugin_dtypes(const bora_plugin_library *library)
     }
 }
 
+void bora_plugin_info_of(const bora_plugin_library *library, bora_plugin_info *ret_info)
+{
+    const bora_plugin *plugin = library->plugin;
+    ret_info->kind = plugin->kind;
+    ret_info->flags = plugin->flags;
+    ret_info->dtypes = bora_plugin_dtypes(library);
+    ret_info->abi_major = plugin->abi_major;
+    ret_info->abi_minor = plugin->abi_minor;
+    ret_info->name = plugin->name;
+    ret_info->version = plugin->version;
+    (void)snprintf(ret_info->path, sizeof ret_info->path, "%s", library->path); /* realpath's: fits */
+}
+
 const bora_attention_ops *bora_plugin_attention_ops(const bora_plugin_library *library)
 {
     return library->plugin->kind == BORA_PLUGIN_ATTENTION ? &library->ops.attention : NULL;

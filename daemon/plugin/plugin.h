@@ -59,6 +59,15 @@ const char *bora_plugin_path(const bora_plugin_library *library); /* links resol
 uint32_t bora_plugin_flags(const bora_plugin_library *library);   /* BORA_PLUGIN_BATCH_INVARIANT ... */
 uint32_t bora_plugin_dtypes(const bora_plugin_library *library);  /* BORA_DTYPE_BITs; 0 for a link */
 
+/* All of it, for when the library may go. */
+typedef struct bora_plugin_info {
+    uint32_t kind, flags, dtypes;
+    uint16_t abi_major, abi_minor; /* as compiled */
+    const char *name, *version;    /* of the plugin's code, which is never unmapped */
+    char path[4096];               /* PATH_MAX; "" when linked in */
+} bora_plugin_info;
+void bora_plugin_info_of(const bora_plugin_library *library, bora_plugin_info *ret_info);
+
 /* The operations; NULL if the library is of another kind. Required ones are there, optional ones may be NULL. Valid
  * until bora_plugin_unload. */
 const bora_attention_ops *bora_plugin_attention_ops(const bora_plugin_library *library);

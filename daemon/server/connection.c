@@ -122,6 +122,7 @@ static void tell_overdue(bora_server *server, bora_connection *connection)
             connection->is_gone = true;
         if (failure)
             return;
+        bora_server_count_error(server, "cancelled");
         connection->n_overdue--;
         memmove(connection->overdue, connection->overdue + 1, connection->n_overdue * sizeof connection->overdue[0]);
     }

@@ -11,6 +11,7 @@ static const struct {
 } verbs[] = {
     {"hello", bora_verb_hello},
     {"status", bora_verb_status},
+    {"metrics", bora_verb_metrics},
     {"model", bora_verb_model},
     {"model.load", bora_verb_model_load},
     {"generate", bora_verb_generate},
@@ -23,14 +24,23 @@ static const struct {
     {"session.rename", bora_verb_session_rename},
     {"session.delete", bora_verb_session_delete},
     {"plugin.list", bora_verb_plugin_list},
+    {"plugin.info", bora_verb_plugin_info},
     {"plugin.use", bora_verb_plugin_use},
 };
+
+_Static_assert(BORA_ARRAY_SIZE(verbs) <= BORA_VERBS_MAX, "every verb has a counter");
+
+const char *bora_server_verb_name(size_t i)
+{
+    return i < BORA_ARRAY_SIZE(verbs) ? verbs[i].name : NULL;
+}
 
 /* An error outside any request: nothing is kept of it. */
 static void refuse(bora_server *server, bora_connection *connection, const uint8_t *routing_id, uint64_t id,
                    const char *code, const char *message)
 {
     bora_pack pack = {0};
+    bora_server_count_error(server, code);
     bora_pack_map(&pack, NULL);
     bora_pack_uint(&pack, "id", id);
     bora_pack_string(&pack, "event", "error");
@@ -41,12 +51,13 @@ static void refuse(bora_server *server, bora_connection *connection, const uint8
     bora_pack_release(&pack);
 }
 
-static bora_verb_fn *find_verb(const char *name, size_t size)
+/* BORA_ARRAY_SIZE(verbs): there is none of that name. */
+static size_t find_verb(const char *name, size_t size)
 {
-    for (size_t i = 0; i < BORA_ARRAY_SIZE(verbs); i++)
-        if (strlen(verbs[i].name) == size && memcmp(verbs[i].name, name, size) == 0)
-            return verbs[i].run;
-    return NULL;
+    size_t i = 0;
+    while (i < BORA_ARRAY_SIZE(verbs) && (strlen(verbs[i].name) != size || memcmp(verbs[i].name, name, size) != 0))
+        i++;
+    return i;
 }
 
 static bool id_is_open(const bora_connection *connection, uint64_t id)
@@ -57,9 +68,9 @@ static bool id_is_open(const bora_connection *connection, uint64_t id)
     return false;
 }
 
-static void run(bora_server *server, bora_connection *connection, uint64_t id, bora_verb_fn *verb,
-                const bora_value *arguments)
+static void run(bora_server *server, bora_connection *connection, uint64_t id, size_t verb, const bora_value *arguments)
 {
+    server->counters.requests[verb]++;
     bora_request *request = bora_request_new(connection, server, id);
     if (!request) {
         refuse(server, connection, connection->routing_id, id, "no_memory", "no memory for the request");
@@ -68,7 +79,7 @@ static void run(bora_server *server, bora_connection *connection, uint64_t id, b
     request->arguments = arguments;
     request->in_call = true;
     bora_error err = {{0}};
-    bora_status st = verb(request, &err);
+    bora_status st = verbs[verb].run(request, &err);
     if (st != BORA_OK && !request->has_ended)
         bora_request_fail(request, st, err.message);
     request->in_call = false;
@@ -96,12 +107,13 @@ void bora_server_dispatch(bora_server *server, const uint8_t *routing_id, int fd
     } else if (!bora_value_text(bora_value_get(root, "verb"), &name, &name_size)) {
         refuse(server, connection, routing_id, id, "invalid", "verb must be a text");
     } else {
-        bora_verb_fn *verb = find_verb(name, name_size);
-        if ((!connection || !connection->is_greeted) && verb != bora_verb_hello)
+        size_t verb = find_verb(name, name_size);
+        bool is_known = verb < BORA_ARRAY_SIZE(verbs);
+        if ((!connection || !connection->is_greeted) && !(is_known && verbs[verb].run == bora_verb_hello))
             refuse(server, connection, routing_id, id, "hello_required", "say hello first");
         else if (!connection && !(connection = bora_connection_new(server, routing_id, fd, owner)))
             refuse(server, NULL, routing_id, id, "busy", "too many connections");
-        else if (!verb)
+        else if (!is_known)
             refuse(server, connection, routing_id, id, "unknown_verb", "there is no such verb");
         else if (id_is_open(connection, id))
             refuse(server, connection, routing_id, id, "invalid", "id is that of a request which is still open");

@@ -24,6 +24,25 @@ const char *bora_error_code(bora_status status)
     }
 }
 
+static const char *const codes[] = {"bad_frame", "hello_required", "version",   "unknown_verb", "invalid",
+                                    "not_found", "exists",         "busy",      "limit",        "permission",
+                                    "full",      "unsupported",    "cancelled", "shutdown",     "io",
+                                    "format",    "no_memory",      "internal",  "unknown"};
+_Static_assert(BORA_ARRAY_SIZE(codes) == BORA_ERROR_CODES, "every code has a counter");
+
+const char *bora_error_code_name(size_t i)
+{
+    return i < BORA_ARRAY_SIZE(codes) ? codes[i] : NULL;
+}
+
+void bora_server_count_error(bora_server *server, const char *code)
+{
+    size_t i = 0;
+    while (i + 1 < BORA_ARRAY_SIZE(codes) && strcmp(codes[i], code) != 0)
+        i++;
+    server->counters.errors[i]++;
+}
+
 bora_request *bora_request_new(bora_connection *connection, bora_server *server, uint64_t id)
 {
     bora_request *request = bora_calloc(1, sizeof *request);
@@ -72,6 +91,7 @@ void bora_request_end(bora_request *request, bora_pack *pack)
     bora_connection *connection = request->connection;
     if (pack->failed) { /* an event that cannot be built must not leave the client waiting */
         bora_pack_release(pack);
+        bora_server_count_error(request->server, "no_memory");
         bora_request_begin(request, "error", pack);
         bora_pack_string(pack, "code", "no_memory");
         bora_pack_string(pack, "message", "no memory for the answer");
@@ -105,6 +125,7 @@ static void pack_message(bora_pack *pack, const char *message)
 void bora_request_fail_code(bora_request *request, const char *code, const char *message)
 {
     bora_pack pack;
+    bora_server_count_error(request->server, code);
     bora_request_begin(request, "error", &pack);
     bora_pack_string(&pack, "code", code);
     pack_message(&pack, message);

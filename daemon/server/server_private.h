@@ -15,6 +15,15 @@
  * two users could choose the same. */
 #define BORA_ROUTING_ID_SIZE    5
 
+#define BORA_VERBS_MAX          32u
+
+/* What is counted since start, for metrics. */
+#define BORA_ERROR_CODES        19u
+typedef struct bora_server_counters {
+    uint64_t requests[BORA_VERBS_MAX]; /* by bora_server_verb_name's index */
+    uint64_t errors[BORA_ERROR_CODES]; /* by bora_error_code_name's */
+} bora_server_counters;
+
 typedef struct bora_connection bora_connection;
 typedef struct bora_request bora_request;
 typedef struct bora_exchange bora_exchange;
@@ -58,6 +67,7 @@ struct bora_server {
     bora_connection *connections;
     uint32_t n_connections;
     uint64_t started_ns;
+    bora_server_counters counters;
     uint64_t open_fds[64]; /* bit per descriptor below 4096: between ACCEPTED and DISCONNECTED */
     uint32_t n_open_fds, open_fds_max;
     bool is_crowded;      /* the log knows that there are too many connections */
@@ -95,6 +105,11 @@ bora_request *bora_request_new(bora_connection *connection, bora_server *server,
 void bora_request_free(bora_request *request);
 /* The protocol's error code for a status. */
 const char *bora_error_code(bora_status status);
+
+/* Every code there is, by index; NULL past the last. */
+const char *bora_error_code_name(size_t i);
+/* An error of this code is sent. */
+void bora_server_count_error(bora_server *server, const char *code);
 
 /* Arguments: absent ones leave *value as it is. Errors: INVAL, naming the argument. */
 bora_status bora_argument_uint(const bora_request *request, const char *key, uint64_t min, uint64_t max,
@@ -139,6 +154,8 @@ void bora_connections_tell_loading(bora_server *server, const bora_scheduler_sta
 /* One frame from a client. fd, owner: of its connection. data NULL: there were several in one message. */
 void bora_server_dispatch(bora_server *server, const uint8_t *routing_id, int fd, const char *owner, const void *data,
                           size_t size);
+/* The verbs, by index; NULL past the last. */
+const char *bora_server_verb_name(size_t i);
 
 /* ---- exchange.c: one model takes another's place ------------------------------------------------------ */
 
@@ -188,6 +205,7 @@ typedef bora_status bora_verb_fn(bora_request *request, bora_error *err);
 
 bora_verb_fn bora_verb_hello;
 bora_verb_fn bora_verb_status;
+bora_verb_fn bora_verb_metrics;
 bora_verb_fn bora_verb_model;
 bora_verb_fn bora_verb_generate;
 bora_verb_fn bora_verb_cancel;
@@ -198,6 +216,7 @@ bora_verb_fn bora_verb_session_list;
 bora_verb_fn bora_verb_session_show;
 bora_verb_fn bora_verb_session_rename;
 bora_verb_fn bora_verb_session_delete;
+bora_verb_fn bora_verb_plugin_info;
 bora_verb_fn bora_verb_plugin_list;
 bora_verb_fn bora_verb_plugin_use;
 bora_verb_fn bora_verb_model_load;

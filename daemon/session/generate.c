@@ -15,6 +15,13 @@
 
 /* ---- the end ------------------------------------------------------------------------------------------------- */
 
+/* Not by the answer's own end. */
+static bool is_cut(const bora_event *done)
+{
+    return done->reason == BORA_REASON_CANCELLED || done->reason == BORA_REASON_SHUTDOWN ||
+           done->reason == BORA_REASON_DEADLINE;
+}
+
 /* What becomes of the session in memory. sequence: what the engine handed back. */
 static void settle_live(bora_open *open, bora_sequence *sequence, bool good)
 {
@@ -34,6 +41,35 @@ static void settle_live(bora_open *open, bora_sequence *sequence, bool good)
         bora_live_drop(sessions, live);
 }
 
+/* Counts it, and says in the log what became of it: numbers only, never what was said. */
+static void tell_end(const bora_open *open, const bora_reply *reply)
+{
+    bora_sessions_stats *ended = &open->sessions->ended;
+    const bora_event *done = open->done;
+    const unsigned long long id = open->id;
+    bool was_born = reply->type == BORA_REPLY_DONE;
+    int reason = done && (was_born || is_cut(done)) ? done->reason : BORA_REASON_ERROR;
+    ended->n_ended[reason]++;
+    if (done) {
+        ended->queue_ns += done->queue_ns;
+        ended->prefill_ns += done->prefill_ns;
+        ended->decode_ns += done->decode_ns;
+    }
+    if (!was_born) {
+        bora_logf(open->sessions->log, BORA_LOG_INFO, "request %llu (%s): %s, %s", id, open->owner,
+                  bora_reason_name(reason), bora_status_name(reply->status));
+        bora_logf(open->sessions->log, BORA_LOG_DEBUG, "request %llu (%s): %s", id, open->owner, reply->message);
+        return;
+    }
+    bora_logf(open->sessions->log, BORA_LOG_INFO,
+              "request %llu (%s): %s, %llu tokens after %llu of prompt, %llu reused; queue %llu ms, prefill %llu ms, "
+              "decode %llu ms",
+              id, open->owner, bora_reason_name(reason), (unsigned long long)reply->n_generated,
+              (unsigned long long)done->n_prompt, (unsigned long long)done->n_reused,
+              (unsigned long long)(done->queue_ns / 1000000), (unsigned long long)(done->prefill_ns / 1000000),
+              (unsigned long long)(done->decode_ns / 1000000));
+}
+
 /* The last reply. good: the session in memory, with the sequence, is what the store has. */
 static void finish(bora_open *open, const bora_reply *reply, bora_sequence *sequence, bool good)
 {
@@ -43,6 +79,7 @@ static void finish(bora_open *open, const bora_reply *reply, bora_sequence *sequ
         link = &(*link)->next;
     *link = open->next;
     sessions->n_open--;
+    tell_end(open, reply);
     settle_live(open, sequence, good);
     bora_live_shrink(sessions);
     bora_live_relieve(sessions);
@@ -70,6 +107,7 @@ static void finish_done(bora_open *open, bool stored, uint64_t store_ns, bora_se
                         .n_cached = open->n_cached,
                         .n_prompt = open->done->n_prompt,
                         .n_reused = open->done->n_reused,
+                        .n_generated = open->done->n_generated + open->n_choice_tokens,
                         .seed = open->seed,
                         .stored = stored,
                         .store_ns = store_ns};
@@ -112,17 +150,11 @@ static void commit_done(bora_store_job *job, void *context)
     } else if (job->status == BORA_E_NOT_FOUND && open->live->deleted) {
         finish_done(open, false, store_ns, sequence, false); /* there is nothing left to store it in */
     } else {
-        bora_logf(open->sessions->log, BORA_LOG_ERROR, "session %s: turn %llu is not stored: %s", open->live->record.id,
-                  (unsigned long long)open->turn.turn, job->error.message);
+        bora_logf(open->sessions->log, BORA_LOG_ERROR, "request %llu (%s): turn %llu of session %s is not stored: %s",
+                  (unsigned long long)open->id, open->owner, (unsigned long long)open->turn.turn, open->live->record.id,
+                  job->error.message);
         finish_error(open, job->status, job->error.message, sequence, false);
     }
-}
-
-/* Not by the answer's own end. */
-static bool is_cut(const bora_event *done)
-{
-    return done->reason == BORA_REASON_CANCELLED || done->reason == BORA_REASON_SHUTDOWN ||
-           done->reason == BORA_REASON_DEADLINE;
 }
 
 static bora_status begin_commit(bora_open *open, bora_error *err)
@@ -208,6 +240,7 @@ static void on_started(bora_open *open, const bora_event *event)
     open->n_cached = event->n_cached;
     open->n_prompt = event->n_prompt;
     bora_reply reply = {.type = BORA_REPLY_ACCEPTED,
+                        .id = open->id,
                         .session_name = live ? live->record.name : NULL,
                         .session_id = live ? live->record.id : NULL,
                         .turn = live ? live->record.n_turns : 0,
@@ -237,6 +270,12 @@ static void on_token(bora_open *open, const bora_event *event)
 
 /* ---- the pages ------------------------------------------------------------------------------------------------- */
 
+static void tell_damage(const bora_open *open, const char *session_id, const char *damage)
+{
+    bora_logf(open->sessions->log, BORA_LOG_WARN, "request %llu (%s): session %s: %s; running all its tokens again",
+              (unsigned long long)open->id, open->owner, session_id, damage);
+}
+
 /* Counted before they are there: at most what the session's caches hold. */
 static void fetch_run(bora_store_job *job, bora_db *db)
 {
@@ -259,8 +298,7 @@ static void fetch_done(bora_store_job *job, void *context)
     if (!damage && contents->record.n_cached != open->live->record.n_cached)
         damage = "what is stored is not what was in memory";
     if (damage) {
-        bora_logf(sessions->log, BORA_LOG_WARN, "session %s: %s; running all its tokens again", open->turn.session_id,
-                  damage);
+        tell_damage(open, open->turn.session_id, damage);
         open->replace_pages = true;
     }
     bora_page *pages = damage ? NULL : bora_steal(&contents->pages);
@@ -309,7 +347,10 @@ static void pass_on(bora_open *open, const bora_event *event)
     reply.type = event->type == BORA_EVENT_QUEUED   ? BORA_REPLY_QUEUED
                  : event->type == BORA_EVENT_CHOICE ? BORA_REPLY_CHOICE
                                                     : BORA_REPLY_PROGRESS;
-    open->n_choices_ended += event->type == BORA_EVENT_CHOICE && event->n_generated > 0;
+    if (event->type == BORA_EVENT_CHOICE) {
+        open->n_choices_ended += event->n_generated > 0;
+        open->n_choice_tokens += event->n_generated;
+    }
     if (open->handler)
         open->handler(open->user, &reply);
 }
@@ -404,8 +445,7 @@ static bora_status adopt(bora_open *open, bora_error *err)
         return st;
     open->live->open = open;
     if (damage) {
-        bora_logf(open->sessions->log, BORA_LOG_WARN, "session %s: %s; running all its tokens again",
-                  open->live->record.id, damage);
+        tell_damage(open, open->live->record.id, damage);
         open->replace_pages = open->generation->restore_failed = true;
         return BORA_OK;
     }
@@ -452,6 +492,52 @@ static bora_open *find_loading(const bora_sessions *sessions, const char *owner,
     return NULL;
 }
 
+/* On to the engine, by way of the store if the session is not in memory. On an error the session stands as before. */
+static bora_status proceed(bora_open *open, bora_error *err)
+{
+    bora_sessions *sessions = open->sessions;
+    bora_live *live = open->key ? bora_live_find(sessions, open->owner, open->key) : NULL;
+    if ((live && live->open) || (open->key && find_loading(sessions, open->owner, open->key)))
+        return bora_fail(err, BORA_E_BUSY, "session '%s' is answering", open->key);
+    if (!live && open->key) {
+        open->state = BORA_OPEN_LOADING;
+        open->store.job = (bora_store_job){.run = load_run, .done = load_done};
+        bora_store_submit(sessions->store, &open->store.job);
+        return BORA_OK;
+    }
+    open->live = live;
+    bora_status st = run(open, err);
+    if (st != BORA_OK)
+        open->live = NULL;
+    else if (live)
+        live->open = open;
+    return st;
+}
+
+static void compile_run(bora_store_job *job, bora_db *db)
+{
+    (void)db;
+    job->status = bora_open_compile(((bora_open_job *)job)->open, &job->error);
+}
+
+static void compile_done(bora_store_job *job, void *context)
+{
+    bora_open *open = ((bora_open_job *)job)->open;
+    const bora_sessions *sessions = context;
+    bora_error err = job->error;
+    bora_status st = job->status;
+    if (sessions->stopping)
+        st = bora_fail(&err, BORA_E_CLOSED, "the daemon is ending");
+    else if (open->cut_why)
+        st = bora_fail(&err, BORA_E_BUSY, "%s", open->cut_why);
+    else if (open->cancelled)
+        st = bora_fail(&err, BORA_E_CANCELLED, "cancelled before the answer began");
+    else if (st == BORA_OK)
+        st = proceed(open, &err);
+    if (st != BORA_OK)
+        finish_error(open, st, err.message, NULL, true);
+}
+
 static uint32_t count_of_owner(const bora_sessions *sessions, const char *owner)
 {
     uint32_t n = 0;
@@ -473,24 +559,18 @@ bora_status bora_sessions_generate(bora_sessions *sessions, const bora_generate_
     bora_status st = bora_open_new(sessions, request, handler, user, &open, err);
     if (st != BORA_OK)
         return st;
-    bora_live *live = open->key ? bora_live_find(sessions, open->owner, open->key) : NULL;
     open->id = ++sessions->last_id;
-    if ((live && live->open) || (open->key && find_loading(sessions, open->owner, open->key))) {
-        st = bora_fail(err, BORA_E_BUSY, "session '%s' is answering", open->key);
-    } else if (live || !open->key) {
-        open->live = live;
-        st = run(open, err);
+    if (open->form) {
+        open->state = BORA_OPEN_COMPILING;
+        open->store.job = (bora_store_job){.run = compile_run, .done = compile_done};
+        bora_compiler_submit(sessions->compiler, &open->store.job);
     } else {
-        open->state = BORA_OPEN_LOADING;
-        open->store.job = (bora_store_job){.run = load_run, .done = load_done};
-        bora_store_submit(sessions->store, &open->store.job);
+        st = proceed(open, err);
     }
     if (st != BORA_OK) {
         bora_open_free(open);
         return st;
     }
-    if (live)
-        live->open = open;
     open->next = sessions->open;
     sessions->open = open;
     sessions->n_open++;

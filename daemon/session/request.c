@@ -44,6 +44,10 @@ static bora_status check_request(const bora_sessions *sessions, const bora_gener
         if (request->tokens[i] < 0 || (uint32_t)request->tokens[i] >= vocab_size)
             return bora_fail(err, BORA_E_INVAL, "token %d (number %zu) is not in 0 .. %u", (int)request->tokens[i], i,
                              vocab_size - 1);
+    if (request->schema && request->grammar)
+        return bora_fail(err, BORA_E_INVAL, "give a JSON schema or a grammar, not both");
+    if ((request->schema || request->grammar) && !sessions->vocabulary)
+        return bora_fail(err, BORA_E_UNSUPPORTED, "the model's tokenizer has no end-of-text token: no grammars");
     bora_status st = check_stops(request, err);
     if (st == BORA_OK)
         st = bora_sampling_check(&request->sampling, vocab_size, err);
@@ -162,22 +166,21 @@ static bora_status copy_sampling(bora_generation *generation, const bora_generat
     return BORA_OK;
 }
 
-static bora_status make_matcher(bora_open *open, const bora_generate_request *request, bora_error *err)
+bora_status bora_open_compile(bora_open *open, bora_error *err)
 {
-    const bora_vocabulary *vocabulary = open->sessions->vocabulary;
+    const bora_sessions *sessions = open->sessions;
+    bora_generation *generation = open->generation;
     bora_grammar *grammar = NULL;
-    if (!request->schema && !request->grammar)
-        return BORA_OK;
-    if (request->schema && request->grammar)
-        return bora_fail(err, BORA_E_INVAL, "give a JSON schema or a grammar, not both");
-    if (!vocabulary)
-        return bora_fail(err, BORA_E_UNSUPPORTED, "the model's tokenizer has no end-of-text token: no grammars");
-    bora_status st = request->schema
-                         ? bora_grammar_from_schema(request->schema, strlen(request->schema), &grammar, err)
-                         : bora_grammar_from_notation(request->grammar, strlen(request->grammar), &grammar, err);
+    size_t size = strlen(open->form);
+    bora_status st = open->is_schema ? bora_grammar_from_schema(open->form, size, &grammar, err)
+                                     : bora_grammar_from_notation(open->form, size, &grammar, err);
     if (st == BORA_OK)
-        st = bora_matcher_new(grammar, vocabulary, open->generation->continues_text, &open->generation->matcher, err);
+        st = bora_matcher_new(grammar, sessions->vocabulary, generation->continues_text, &generation->matcher, err);
+    uint64_t held = st == BORA_OK ? bora_grammar_size(grammar) + bora_matcher_size(generation->matcher) : 0;
     bora_grammar_unref(grammar); /* the matcher has its own */
+    if (!bora_ledger_take(sessions->ledger, BORA_LEDGER_REQUESTS, held))
+        return bora_fail(err, BORA_E_BUSY, "no memory for the grammar (memory.limit)");
+    open->requested_size += held;
     return st;
 }
 
@@ -199,6 +202,7 @@ void bora_open_free(bora_open *open)
     bora_free(open->key);
     bora_free(open->text);
     bora_free(open->system);
+    bora_free(open->form);
     bora_free(open);
 }
 
@@ -208,7 +212,7 @@ static bora_status count_request(bora_open *open, const bora_generate_request *r
     uint64_t size = sizeof *open + sizeof *open->generation;
     size += 2 * ((request->text ? strlen(request->text) : 0) + (request->prompt ? strlen(request->prompt) : 0));
     size += request->system ? strlen(request->system) : 0;
-    size += open->generation->matcher ? bora_matcher_size(open->generation->matcher) : 0;
+    size += open->form ? strlen(open->form) : 0;
     size += (open->generation->n_tokens * 2 + request->max_tokens) * sizeof(int32_t);
     if (!bora_ledger_take(open->sessions->ledger, BORA_LEDGER_REQUESTS, size))
         return bora_fail(err, BORA_E_BUSY, "no memory for another request (memory.limit)");
@@ -241,10 +245,13 @@ bora_status bora_open_new(bora_sessions *sessions, const bora_generate_request *
         open->key = bora_strdup(request->session);
         open->text = bora_strdup(request->text);
         open->system = bora_strdup(request->system);
+        open->is_schema = request->schema;
+        open->form = bora_strdup(request->schema ? request->schema : request->grammar);
         open->generation = bora_calloc(1, sizeof *open->generation);
     }
     if (!open || !open->owner || !open->generation || (request->session && !open->key) ||
-        (request->text && !open->text) || (request->system && !open->system))
+        (request->text && !open->text) || (request->system && !open->system) ||
+        ((request->schema || request->grammar) && !open->form))
         return bora_fail(err, BORA_E_NOMEM, "request");
     st = copy_sampling(open->generation, request, err);
     if (st == BORA_OK && !open->key) {
@@ -253,8 +260,6 @@ bora_status bora_open_new(bora_sessions *sessions, const bora_generate_request *
         if (st == BORA_OK)
             give_tokens(open->generation, &tokens);
     }
-    if (st == BORA_OK)
-        st = make_matcher(open, request, err);
     if (st == BORA_OK)
         st = count_request(open, request, err);
     if (st != BORA_OK)

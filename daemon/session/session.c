@@ -28,9 +28,13 @@ bora_status bora_sessions_new(const bora_model *model, bora_pipeline *pipeline, 
     sessions->store = store;
     sessions->options = *options;
     sessions->log = log;
-    if (bora_vocabulary_new(bora_model_tokenizer(model), &sessions->vocabulary, &why) == BORA_E_NOMEM) {
+    bora_status st = bora_vocabulary_new(bora_model_tokenizer(model), &sessions->vocabulary, err);
+    if (st == BORA_OK || st == BORA_E_UNSUPPORTED) /* then requests with a grammar are refused */
+        st = bora_compiler_new(options->replies, &sessions->compiler, err);
+    if (st != BORA_OK) {
+        bora_vocabulary_free(sessions->vocabulary);
         bora_free(sessions);
-        return bora_fail(err, BORA_E_NOMEM, "vocabulary");
+        return st;
     }
     sessions->ledger = bora_pipeline_options_of(pipeline)->ledger;
     sessions->kv_position_size = bora_pipeline_kv_position_size(pipeline);
@@ -43,6 +47,7 @@ void bora_sessions_free(bora_sessions *sessions)
 {
     if (!sessions)
         return;
+    bora_compiler_free(bora_steal(&sessions->compiler)); /* it may have opens */
     while (sessions->open) {
         bora_open *open = sessions->open;
         sessions->open = open->next;
@@ -60,6 +65,7 @@ void bora_sessions_free(bora_sessions *sessions)
 void bora_sessions_stop(bora_sessions *sessions)
 {
     sessions->stopping = true;
+    bora_compiler_free(bora_steal(&sessions->compiler)); /* what waits there comes back at once */
     bora_scheduler_stop(sessions->scheduler);
 }
 
@@ -86,6 +92,22 @@ void bora_sessions_hand_over(bora_sessions *sessions, bora_sessions *to)
     to->n_verbs += sessions->n_verbs;
     to->n_name_changes += sessions->n_name_changes;
     sessions->n_verbs = sessions->n_name_changes = 0;
+    to->last_id = sessions->last_id; /* never used twice */
+    to->ended = sessions->ended;
+}
+
+void bora_sessions_stats_get(const bora_sessions *sessions, bora_sessions_stats *ret_stats)
+{
+    *ret_stats = sessions->ended;
+    ret_stats->n_open = sessions->n_open;
+    ret_stats->n_store_jobs = bora_store_pending(sessions->store);
+    for (const bora_live *live = sessions->live; live; live = live->next)
+        ret_stats->n_live += !live->deleted;
+}
+
+const bora_sessions_options *bora_sessions_options_of(const bora_sessions *sessions)
+{
+    return &sessions->options;
 }
 
 void bora_sessions_each_live(const bora_sessions *sessions, const char *owner,

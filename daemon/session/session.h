@@ -25,6 +25,7 @@ typedef struct bora_sessions_options {
     uint32_t n_open_max;     /* generations open at once, all owners; more are BUSY */
     uint32_t n_owner_max;    /* of these, of one owner; 0: no other limit */
     uint64_t context;        /* positions a session may reach */
+    bora_mailbox *replies;   /* where jobs of the store and of the compiler of grammars come back; borrowed */
 } bora_sessions_options;
 
 /* All borrowed; they outlive the manager. */
@@ -51,6 +52,7 @@ void bora_sessions_free(bora_sessions *sessions);
 /* Valid during the handler's call; which fields are set depends on type. */
 typedef struct bora_reply {
     int type;
+    uint64_t id;                           /* ACCEPTED: as bora_sessions_generate gave it */
     bora_status status;                    /* ERROR */
     const char *message;                   /* ERROR */
     const char *session_name, *session_id; /* ACCEPTED; NULL outside a session */
@@ -65,6 +67,7 @@ typedef struct bora_reply {
     uint64_t seed;                         /* ACCEPTED */
     bool system_ignored;                   /* ACCEPTED */
     const bora_event *event;               /* TOKEN, CHOICE, DONE: the engine's event */
+    uint64_t n_generated;                  /* DONE: new tokens, of all answers */
     bool stored;                           /* DONE */
     uint64_t store_ns;                     /* DONE */
     const bora_session_record *records;    /* RECORD: one; LIST: [n_records] */
@@ -141,8 +144,20 @@ uint32_t bora_sessions_n_generations(const bora_sessions *sessions);
  * begun with reason shutdown, as interrupted turns; those that have not with ERROR, BUSY. New ones are none of it. */
 void bora_sessions_cut(bora_sessions *sessions, const char *why);
 /* Another manager, on the same store, takes the place of this one, which has no generations: other requests that the
- * store still has are finished by the other (the context of their done functions). */
+ * store still has are finished by the other (the context of their done functions), which also goes on counting. The
+ * other has had no requests yet. */
 void bora_sessions_hand_over(bora_sessions *sessions, bora_sessions *to);
+
+/* Generations since start, of all owners. */
+typedef struct bora_sessions_stats {
+    uint64_t n_ended[BORA_REASON_COUNT];      /* by BORA_REASON_*; ERROR: also those that could not be stored */
+    uint64_t queue_ns, prefill_ns, decode_ns; /* sums over those that ended */
+    uint32_t n_open;                          /* waiting, running, or on their way to or from the store */
+    uint32_t n_live;                          /* sessions in memory */
+    uint32_t n_store_jobs;                    /* waiting for the store, or in its hands */
+} bora_sessions_stats;
+void bora_sessions_stats_get(const bora_sessions *sessions, bora_sessions_stats *ret_stats);
+const bora_sessions_options *bora_sessions_options_of(const bora_sessions *sessions);
 
 /* The owner's sessions in memory, for status; valid during the call of fn. */
 typedef struct bora_live_session {

@@ -4,6 +4,7 @@
 #ifndef BORA_SESSION_SESSION_PRIVATE_H
 #define BORA_SESSION_SESSION_PRIVATE_H
 
+#include "session/compiler.h"
 #include "session/session.h"
 
 typedef struct bora_live bora_live;
@@ -25,6 +26,7 @@ struct bora_live {
     bool deleted;       /* gone from the store; leaves memory when the generation has ended */
 };
 
+#define BORA_OPEN_COMPILING  4 /* the compiler has its grammar */
 #define BORA_OPEN_LOADING    1 /* a load is in the store's queue */
 #define BORA_OPEN_RUNNING    2 /* the engine has it */
 #define BORA_OPEN_COMMITTING 3 /* the turn is in the store's queue */
@@ -53,6 +55,8 @@ struct bora_open {
     bool create;
     char *text;   /* the user's message; NULL: raw */
     char *system; /* may be NULL */
+    char *form;   /* a JSON schema or a grammar; NULL: any text */
+    bool is_schema;
     uint32_t max_tokens;
     uint64_t seed;
 
@@ -71,6 +75,7 @@ struct bora_open {
     struct bora_command *reply; /* for the engine, that waits for them */
     uint64_t store_size;        /* of these pages, taken from the ledger */
     uint32_t n_choices_ended;   /* that gave tokens */
+    uint64_t n_choice_tokens;   /* theirs */
     bora_event *early;          /* the engine's last, that came meanwhile */
     uint64_t requested_size;    /* bytes that the ledger counts for the request */
 
@@ -100,6 +105,7 @@ struct bora_sessions {
     bora_store *store;
     bora_sessions_options options;
     const bora_log *log;
+    bora_compiler *compiler;
     bora_vocabulary *vocabulary;                /* for grammars; NULL: the model cannot be held to one */
     bora_ledger *ledger;                        /* the pipeline's; may be NULL */
     uint64_t kv_position_size, kv_sequence_max; /* bytes; the pipeline's */
@@ -112,6 +118,7 @@ struct bora_sessions {
     uint32_t n_name_changes; /* renames and deletes in the store's queue: names in memory may be old */
     uint64_t last_id, clock;
     bool stopping;
+    bora_sessions_stats ended; /* what only grows of the statistics */
 };
 
 /* ---- live.c ---- */
@@ -140,6 +147,9 @@ void bora_live_free(bora_live *live); /* not its sequence; NULL is a no-op */
 bora_status bora_open_new(bora_sessions *sessions, const bora_generate_request *request, bora_reply_fn handler,
                           void *user, bora_open **ret_open, bora_error *err);
 void bora_open_free(bora_open *open); /* with its last event; NULL is a no-op */
+/* Makes the matcher of the request's grammar; the compiler's thread. Errors: what the grammar's compilers say,
+ * UNSUPPORTED (the model cannot be held to one), BUSY (no memory for it). */
+bora_status bora_open_compile(bora_open *open, bora_error *err);
 /* Lays the turn out after the session's history (open->live). Errors: LIMIT, NOMEM. */
 bora_status bora_open_lay_out(bora_open *open, bora_error *err);
 

@@ -18,10 +18,8 @@ struct bora_store {
 
     pthread_mutex_t lock;
     pthread_cond_t work;             /* a job was queued, or closing */
-    pthread_cond_t room;             /* a job was taken from the queue */
     pthread_cond_t ready;            /* is_ready was set */
     bora_store_job *oldest, *newest; /* protected by lock: the queue, linked by mail.next */
-    uint32_t n_queued;               /* protected by lock */
     bool closing;                    /* protected by lock */
     bool is_ready;                   /* protected by lock: open_status and open_error are set */
     bora_status open_status;
@@ -42,8 +40,6 @@ static bora_store_job *take_job(bora_store *store)
         store->oldest = (bora_store_job *)job->mail.next; /* the mail is the job's first member */
         if (!store->oldest)
             store->newest = NULL;
-        store->n_queued--;
-        (void)pthread_cond_signal(&store->room);
     }
     (void)pthread_mutex_unlock(&store->lock);
     return job;
@@ -90,7 +86,6 @@ static int start_thread(bora_store *store)
 static void store_free(bora_store *store)
 {
     (void)pthread_cond_destroy(&store->ready);
-    (void)pthread_cond_destroy(&store->room);
     (void)pthread_cond_destroy(&store->work);
     (void)pthread_mutex_destroy(&store->lock);
     bora_free(store);
@@ -107,7 +102,6 @@ bora_status bora_store_open(const char *path, const bora_log *log, bora_mailbox 
     store->replies = replies;
     (void)pthread_mutex_init(&store->lock, NULL); /* default attributes: cannot fail on Linux */
     (void)pthread_cond_init(&store->work, NULL);
-    (void)pthread_cond_init(&store->room, NULL);
     (void)pthread_cond_init(&store->ready, NULL);
     int code = start_thread(store);
     if (code) {
@@ -136,14 +130,11 @@ void bora_store_submit(bora_store *store, bora_store_job *job)
     job->mail.next = NULL;
     (void)atomic_fetch_add(&store->n_pending, 1);
     (void)pthread_mutex_lock(&store->lock);
-    while (store->n_queued >= BORA_STORE_QUEUE_MAX)
-        (void)pthread_cond_wait(&store->room, &store->lock);
     if (store->newest)
         store->newest->mail.next = &job->mail;
     else
         store->oldest = job;
     store->newest = job;
-    store->n_queued++;
     (void)pthread_cond_signal(&store->work);
     (void)pthread_mutex_unlock(&store->lock);
 }

@@ -8,7 +8,7 @@
 #include "base/mailbox.h"
 #include "session/db.h"
 
-#define BORA_STORE_QUEUE_MAX 64u /* jobs waiting */
+#define BORA_STORE_QUEUE_MAX 64u /* jobs waiting: then what can be refused is */
 
 typedef struct bora_store bora_store;
 typedef struct bora_store_job bora_store_job;
@@ -25,8 +25,8 @@ struct bora_store_job {
 /* Opens the database on the new thread. Finished jobs are sent to replies (borrowed). */
 bora_status bora_store_open(const char *path, const bora_log *log, bora_mailbox *replies, bora_store **ret_store,
                             bora_error *err);
-/* The loop thread. Never waits, except when BORA_STORE_QUEUE_MAX jobs are waiting already (then until one is
- * taken). */
+/* The loop thread. Never waits. The queue has no limit of its own: generations are as many as may be open, and whoever
+ * submits other jobs asks bora_store_pending first. */
 void bora_store_submit(bora_store *store, bora_store_job *job);
 /* Jobs that are waiting or running; one whose reply was sent is neither. Any thread. */
 uint32_t bora_store_pending(const bora_store *store);

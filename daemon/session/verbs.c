@@ -65,6 +65,8 @@ static bora_status submit(bora_sessions *sessions, bora_verb order, const char *
         return bora_fail(err, BORA_E_CLOSED, "the daemon is ending");
     if (!owner || !*owner)
         return bora_fail(err, BORA_E_INVAL, "a request needs an owner");
+    if (bora_store_pending(sessions->store) >= BORA_STORE_QUEUE_MAX + sessions->n_open)
+        return bora_fail(err, BORA_E_BUSY, "too many requests wait for the session store");
     bora_verb *verb = bora_calloc(1, sizeof *verb);
     if (!verb)
         return bora_fail(err, BORA_E_NOMEM, "request");

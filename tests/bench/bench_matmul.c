@@ -1,10 +1,11 @@
 /* How far bora_matmul is from the limits of the machine it runs on: decoding (n = 1) against plainly reading the same
- * bytes, prefill (n = 64, 256) against OpenBLAS on the same weights in f32. One thread; everything to be compared
+ * bytes, prefill (n = 64, 256) against OpenBLAS on the same weights in f32; and BF16 weights with activations rounded
+ * to bfloat16 against the same with activations as they are, rounding included. One thread; everything to be compared
  * alternates within one run, because memory bandwidth on shared machines wanders. Prints medians and ratios.
  *
  *   bench_matmul [rounds] */
 #include "base/memory.h"
-#include "kernels/kernels.h"
+#include "kernels/products.h"
 
 #include <cblas.h>
 #include <stdio.h>
@@ -39,10 +40,11 @@ static const struct {
                     {"bf16", BORA_DTYPE_BF16, 2 * DIM},
                     {"q8_0", BORA_DTYPE_Q8_0, DIM / 32 * 34}};
 
+/* The processor's time: what others take does not count. */
 static double now(void)
 {
     struct timespec time;
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
@@ -170,6 +172,45 @@ static void bench_prefill(const bench *b, uint32_t type, uint32_t n, const float
            macs / their * 1e-9, macs / our * 1e-9, their / our);
 }
 
+/* The matrices of COPIES_SIZE bytes of BF16 by turns, one way and the other. */
+static bool bench_rounding(const bench *b, const bora_cpu *cpu)
+{
+    static const bora_rounding roundings[] = {BORA_ROUNDING_F32, BORA_ROUNDING_BF16};
+    static const uint32_t counts[] = {1, 2, 4, 8, 16, 64, TOKENS_MAX};
+    static bench_samples samples[2];
+    enum { BF16 = 2, N_MATRICES = 8 };
+    bora_matrix *matrices[2][N_MATRICES];
+    bora_input input = {.x = b->x, .panels = bora_alloc_aligned(64, bora_input_size(TOKENS_MAX, DIM)), .n_cols = DIM};
+    bool complete = input.panels != NULL;
+    for (size_t way = 0; way < 2; way++)
+        for (size_t i = 0; i < N_MATRICES; i++) {
+            const bora_tensor w = tensor(b, BF16, way * N_MATRICES + i);
+            bora_kernels_set_rounding(b->kernels, roundings[way]);
+            matrices[way][i] = NULL;
+            complete = complete && bora_matrix_new(b->kernels, NULL, &w, &matrices[way][i], NULL) == BORA_OK;
+        }
+    for (size_t c = 0; complete && cpu->avx512_bf16 && c < sizeof counts / sizeof counts[0]; c++) {
+        const uint32_t n = counts[c], rounds = n <= 8 ? b->rounds : b->rounds / 10 + 3;
+        samples[0].n = samples[1].n = 0;
+        input.n_rows = n;
+        for (uint32_t round = 0; round < rounds; round++)
+            for (size_t way = 0; way < 2; way++) {
+                const bora_product product = {matrices[way][round % N_MATRICES], b->y, DIM};
+                const double start = now();
+                bora_products_run(b->kernels, &input, &product, 1);
+                samples_add(&samples[way], now() - start);
+            }
+        const double macs = (double)n * DIM * DIM, f32 = median(&samples[0]), bf16 = median(&samples[1]);
+        printf("bf16  n=%-4u x f32 %5.1f GMAC/s  x bf16 %5.1f GMAC/s (weights at %4.1f GB/s)  ratio %.2f\n", n,
+               macs / f32 * 1e-9, macs / bf16 * 1e-9, 2.0 * DIM * DIM / bf16 * 1e-9, f32 / bf16);
+    }
+    for (size_t i = 0; i < N_MATRICES; i++)
+        for (size_t way = 0; way < 2; way++)
+            bora_matrix_free(matrices[way][i]);
+    bora_free(input.panels);
+    return complete;
+}
+
 int main(int argc, char **argv)
 {
     long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 100;
@@ -201,6 +242,10 @@ int main(int argc, char **argv)
         bench_decode(&b, type);
         bench_prefill(&b, type, 64, f32);
         bench_prefill(&b, type, 256, f32);
+        if (types[type].dtype == BORA_DTYPE_BF16 && !bench_rounding(&b, &cpu)) {
+            fprintf(stderr, "bench_matmul: out of memory\n");
+            return 1;
+        }
     }
     bora_free(f32);
     bora_free(b.y);

@@ -308,8 +308,8 @@ static void unknown_option(void **state)
     bora_kernels *kernels = NULL;
     bora_plugin_host *host = NULL;
     assert_int_equal(bora_pool_new(1, &pool, NULL), BORA_OK);
-    assert_int_equal(bora_kernels_new(&cpu, pool, SUITE_COLS_MAX, &kernels, NULL), BORA_OK);
-    assert_int_equal(bora_plugin_host_new(NULL, pool, kernels, &cpu, &all, &host, NULL), BORA_OK);
+    assert_int_equal(bora_kernels_new(&cpu, pool, SUITE_COLS_MAX, NULL, &kernels, NULL), BORA_OK);
+    assert_int_equal(bora_plugin_host_new(NULL, pool, kernels, &cpu, &all, NULL, 0, &host, NULL), BORA_OK);
     contract_shape_type shape;
     contract_shape(*state, 0, &shape);
     contract_instance *instance = NULL;

@@ -214,7 +214,8 @@ static inline bora_status suite_matrix_new(const bora_host *host, const bora_ten
             assert_int_equal(bora_pool_new(1, &self->matrix_pool, NULL), BORA_OK);
         bora_pool *pool = self->pool ? self->pool : self->matrix_pool;
         assert_int_equal(bora_kernels_new(&self->cpu, pool, SUITE_COLS_MAX, NULL, &self->kernels, NULL), BORA_OK);
-        assert_int_equal(bora_plugin_host_new(NULL, pool, self->kernels, &self->cpu, NULL, NULL, 0, &self->matrices, NULL),
+        assert_int_equal(bora_plugin_host_new(NULL, pool, self->kernels, &self->cpu, NULL, NULL, 0, &self->matrices,
+                                              NULL),
                          BORA_OK);
     }
     const bora_host *real = bora_plugin_host_table(self->matrices);

@@ -93,22 +93,35 @@ static void *waiter_main(void *arg)
     return NULL;
 }
 
-/* Until the kernel says that the thread sleeps, in the link: it has nowhere else to. A link that waits awake never
- * does; then it has been given some time. */
-static void wait_until_asleep(const waiter *wt)
+/* Whether the thread sleeps, by the kernel's word, and how often it has gone to sleep so far. */
+static bool is_asleep(const waiter *wt, unsigned long *ret_n_sleeps)
+{
+    const long id = atomic_load(&wt->id);
+    char path[64], line[256];
+    bool asleep = false;
+    *ret_n_sleeps = 0;
+    (void)snprintf(path, sizeof path, "/proc/self/task/%ld/status", id);
+    FILE *file = id ? fopen(path, "r") : NULL;
+    while (file && fgets(line, sizeof line, file)) {
+        asleep = asleep || strncmp(line, "State:\tS", 8) == 0;
+        if (strncmp(line, "voluntary_ctxt_switches:", 24) == 0)
+            *ret_n_sleeps = strtoul(line + 24, NULL, 10);
+    }
+    if (file)
+        (void)fclose(file);
+    return asleep;
+}
+
+/* Until both sleep at the same time: then neither waits for the other, and both wait for what is not there. A link that
+ * waits awake never gets there; it is given some time. */
+static void wait_until_asleep(const waiter waiters[2])
 {
     const time_t end = suite_seconds() + 2;
+    unsigned long before, after, other;
     while (suite_seconds() < end) {
-        char path[64], line[256] = "";
-        (void)snprintf(path, sizeof path, "/proc/self/task/%ld/stat", atomic_load(&wt->id));
-        FILE *file = atomic_load(&wt->id) ? fopen(path, "r") : NULL;
-        if (file) {
-            const bool read = fgets(line, sizeof line, file) != NULL;
-            (void)fclose(file);
-            const char *after_name = strrchr(line, ')');
-            if (read && after_name && after_name[1] == ' ' && after_name[2] == 'S')
-                return;
-        }
+        if (is_asleep(&waiters[0], &before) && is_asleep(&waiters[1], &other) && is_asleep(&waiters[0], &after) &&
+            before == after)
+            return;
         (void)sched_yield();
     }
 }
@@ -140,8 +153,7 @@ static void close_while_busy(void **state)
         waiter waiters[2] = {{.ops = ops, .link = link, .hop = 0, .sends = true}, {.ops = ops, .link = link, .hop = 1}};
         for (int i = 0; i < 2; i++)
             assert_int_equal(pthread_create(&waiters[i].thread, NULL, waiter_main, &waiters[i]), 0);
-        for (int i = 0; i < 2; i++)
-            wait_until_asleep(&waiters[i]);
+        wait_until_asleep(waiters);
         pthread_barrier_t start;
         assert_int_equal(pthread_barrier_init(&start, NULL, 2), 0);
         closer closers[2] = {{.ops = ops, .link = link, .start = &start}, {.ops = ops, .link = link, .start = &start}};
@@ -165,6 +177,11 @@ static void close_while_busy(void **state)
                          i ? "recv" : "send", waiters[i].last, BORA_E_CLOSED);
         SUITE_DEMAND(waiters[0].n_done == DEPTH, "%u messages fitted into a hop of depth %u", waiters[0].n_done, DEPTH);
         SUITE_DEMAND(waiters[1].n_done == 0, "recv gave a message that nobody had sent");
+        /* What was waiting in the hop is no longer delivered. */
+        float result[CONTRACT_RESULT];
+        unsigned char head[MAX_HEAD];
+        bora_link_message message = {.head = head, .body = result};
+        SUITE_DEMAND(ops->recv(link, 0, &message, NULL) == BORA_E_CLOSED, "recv after close delivers what was waiting");
         contract_end(*state, link);
         suite_host_release(&host);
     }

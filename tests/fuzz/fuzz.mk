@@ -8,7 +8,7 @@ FUZZ_SHARED  := $(call objects_of,tests/fuzz/walk.c)
 FUZZ_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # What a target links besides its own object.
 fuzz_objects  = $(if $(filter frame,$(1)),$(PROTO_A),$(if $(filter config,$(1)),$(call objects_of,daemon/config.c) \
-                    $(call archives_to,base model plugin),$(FUZZ_SHARED) $(SUPPORT_A) \
+                    $(call archives_to,base model kernels plugin),$(FUZZ_SHARED) $(SUPPORT_A) \
                     $(call archives_to,base model grammar)))
 
 # As part of the tests: with a main of our own.

@@ -67,7 +67,7 @@ check 'set, not whole' 2 "generate.max_tokens is '1.5'" --set generate.max_token
 check 'set, wraps' 2 "engine.chunk is '18446744073709551617'" --set engine.chunk=18446744073709551617
 check 'set, empty' 2 'model.path is empty' --set model.path=
 check 'set, layout' 2 "model.layout is 'v9', expected auto, none, v1, v2, v3, v7, v3-tekken or v7-tekken" --set model.layout=v9
-check 'set, products' 2 "engine.products is 'f8', expected int8 or f32" --set engine.products=f8
+check 'set, products' 2 "engine.products is 'f8', expected int8, bf16 or f32" --set engine.products=f8
 check 'set, cache type' 2 "cache.type is 'f8', expected f32, f16 or q8_0" --set cache.type=f8
 check 'limits that do not fit' 2 'engine.chunk (600) must not be larger than cache.slack (512)' --set engine.chunk=600
 check 'more running than rows' 2 'engine.running_max (600)' --set engine.running_max=600

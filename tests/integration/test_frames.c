@@ -313,7 +313,7 @@ static void test_before_hello(void **state)
     static const char *const verbs[] = {"status",       "model",          "generate",       "cancel",
                                         "tokenize",     "detokenize",     "session.create", "session.list",
                                         "session.show", "session.rename", "session.delete", "plugin.list",
-                                        "no such verb"};
+                                        "plugin.info",  "plugin.use",     "metrics",        "no such verb"};
     wire w;
     wire_open(&w, daemon_.socket);
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
@@ -347,13 +347,14 @@ static void test_before_hello(void **state)
 /* ---- a storm ---- */
 
 #define STORM_REQUESTS 10000
-#define STORM_BASES    12
+#define STORM_BASES    14
 
 static void make_bases(bora_pack bases[STORM_BASES])
 {
     static const char *const verbs[STORM_BASES] = {"hello",          "status",       "model",          "generate",
                                                    "generate",       "cancel",       "tokenize",       "detokenize",
-                                                   "session.create", "session.show", "session.rename", "session.list"};
+                                                   "session.create", "session.show", "session.rename", "session.list",
+                                                   "plugin.info",    "metrics"};
     wire counter = {0};
     for (int i = 0; i < STORM_BASES; i++) {
         bora_pack *p = &bases[i];
@@ -373,6 +374,9 @@ static void make_bases(bora_pack bases[STORM_BASES])
             bora_pack_float(p, "top_p", 0.9);
             bora_pack_float(p, "min_p", 0.1);
             bora_pack_uint(p, "top_k", 40);
+            bora_pack_string(p, "priority", "background");
+            bora_pack_uint(p, "timeout_ms", 20000);
+            bora_pack_uint(p, "n", 2);
             bora_pack_array(p, "stop");
             bora_pack_string(p, NULL, "end");
             bora_pack_end(p);
@@ -394,6 +398,10 @@ static void make_bases(bora_pack bases[STORM_BASES])
             bora_pack_string(p, "name", "storm2");
         if (i == 9 || i == 10)
             bora_pack_string(p, "session", "storm");
+        if (i == 12) {
+            bora_pack_string(p, "kind", "attention");
+            bora_pack_string(p, "name", "reference");
+        }
         bora_pack_end(p);
         assert_true(bora_pack_ok(p));
     }

@@ -2,6 +2,7 @@
 #include "verbs.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #define EOS 2 /* of bora-tiny */
 
@@ -17,11 +18,13 @@ static int check_event(void *context, const bora_client_event *event)
     seen *s = context;
     const char *fields = "";
     if (event->kind == BORA_CLIENT_EVENT_ACCEPTED && s->in_session)
-        fields = "id:uint event:text session:text session_id:text turn:uint n_history:uint n_cached:uint n_rerun:uint "
+        fields = "id:uint event:text request:uint session:text session_id:text turn:uint n_history:uint n_cached:uint "
+                 "n_rerun:uint "
                  "n_reused:uint "
                  "n_prompt:uint seed:uint ?system_ignored:bool";
     else if (event->kind == BORA_CLIENT_EVENT_ACCEPTED)
-        fields = "id:uint event:text n_history:uint n_cached:uint n_rerun:uint n_reused:uint n_prompt:uint seed:uint";
+        fields = "id:uint event:text request:uint n_history:uint n_cached:uint n_rerun:uint n_reused:uint "
+                 "n_prompt:uint seed:uint";
     else if (event->kind == BORA_CLIENT_EVENT_PROGRESS)
         fields = "id:uint event:text n_done:uint n_total:uint";
     else if (event->kind == BORA_CLIENT_EVENT_TOKEN)
@@ -113,6 +116,100 @@ static void exactly_one_question(void **state)
     assert_refused(f, call(f, request), "invalid");
     request = bora_client_request_new("generate");
     bora_client_request_tokens(request, "tokens", NULL, 0);
+    assert_refused(f, call(f, request), "invalid");
+}
+
+/* ---- terms ---------------------------------------------------------------------------------------------------------
+ */
+
+#define N_CHOICES 3
+
+typedef struct choices {
+    char text[N_CHOICES][512];
+    uint64_t n_tokens[N_CHOICES];
+    bool has_ended[N_CHOICES], has_done;
+    uint64_t n_generated, n_queued;
+    char reason[16];
+    bool is_wrong;
+} choices;
+
+static int note_choice(void *context, const bora_client_event *event)
+{
+    choices *c = context;
+    c->n_queued += event->kind == BORA_CLIENT_EVENT_QUEUED && event->place >= 1 && event->n_waiting >= event->place;
+    bool is_answer = event->kind == BORA_CLIENT_EVENT_TOKEN || event->kind == BORA_CLIENT_EVENT_CHOICE;
+    if (is_answer && (event->choice >= N_CHOICES || c->has_ended[event->choice] || c->has_done)) {
+        c->is_wrong = true;
+        return 1;
+    }
+    if (is_answer) {
+        char *text = c->text[event->choice];
+        size_t size = strlen(text);
+        (void)snprintf(text + size, sizeof c->text[0] - size, "%.*s", (int)event->text_size, event->text);
+    }
+    if (event->kind == BORA_CLIENT_EVENT_TOKEN)
+        c->is_wrong = c->is_wrong || event->index != c->n_tokens[event->choice]++;
+    if (event->kind == BORA_CLIENT_EVENT_CHOICE) {
+        c->has_ended[event->choice] = true;
+        c->is_wrong = c->is_wrong || !bora_test_fields(event->value, "id:uint event:text choice:uint reason:text "
+                                                                     "n_generated:uint text:text");
+    }
+    if (event->kind == BORA_CLIENT_EVENT_DONE) {
+        size_t size = 0;
+        const char *reason = bora_client_value_text(get(event->value, "reason"), &size);
+        (void)snprintf(c->reason, sizeof c->reason, "%.*s", (int)size, reason);
+        c->n_generated = bora_client_value_uint(get(event->value, "n_generated"), 0);
+        c->has_done = true;
+    }
+    return 0;
+}
+
+/* Each of several answers is what the one with its seed is alone. */
+static void several_answers(void **state)
+{
+    fixture *f = *state;
+    choices c = {.n_queued = 0};
+    bora_client_generation g = completion("Once upon a time", 12);
+    g.temperature = 1;
+    g.set |= BORA_CLIENT_SET_SEED;
+    g.seed = 41;
+    g.n_choices = N_CHOICES;
+    assert_int_equal(bora_client_generate(f->client, &g, note_choice, &c, NULL), BORA_CLIENT_OK);
+    assert_false(c.is_wrong);
+    assert_true(c.has_done);
+    assert_int_equal(c.n_generated, 12 * N_CHOICES);
+    g.n_choices = 0;
+    for (uint32_t i = 0; i < N_CHOICES; i++, g.seed++) {
+        bora_test_answer a;
+        generate(f, &g, &a);
+        assert_true(c.has_ended[i]);
+        assert_string_equal(c.text[i], a.text);
+        bora_test_answer_release(&a);
+    }
+    bora_client_error error;
+    g = chat("one-only", "hey");
+    g.n_choices = 2;
+    assert_int_equal(bora_client_generate(f->client, &g, NULL, NULL, &error), BORA_CLIENT_E_REFUSED);
+    assert_string_equal(error.code, "invalid");
+    g = completion("x", 1);
+    g.n_choices = 17;
+    assert_int_equal(bora_client_generate(f->client, &g, NULL, NULL, &error), BORA_CLIENT_E_REFUSED);
+    assert_string_equal(error.code, "invalid");
+}
+
+static void a_deadline_ends_it(void **state)
+{
+    fixture *f = *state;
+    choices c = {.n_queued = 0};
+    bora_client_generation g = completion("Once", 30000);
+    g.timeout_ms = 1500;    /* far more than the first token takes, far less than all would */
+    g.is_background = true; /* alone, it gets all */
+    assert_int_equal(bora_client_generate(f->client, &g, note_choice, &c, NULL), BORA_CLIENT_OK);
+    assert_string_equal(c.reason, "deadline");
+    assert_true(c.n_generated > 0 && c.n_generated < 30000);
+    bora_client_request *request = bora_client_request_new("generate");
+    bora_client_request_string(request, "prompt", "x");
+    bora_client_request_string(request, "priority", "urgent");
     assert_refused(f, call(f, request), "invalid");
 }
 
@@ -301,6 +398,8 @@ int main(void)
         cmocka_unit_test(text_prompt_and_tokens),
         cmocka_unit_test(a_chat_is_its_tokens),
         cmocka_unit_test(exactly_one_question),
+        cmocka_unit_test(several_answers),
+        cmocka_unit_test(a_deadline_ends_it),
         cmocka_unit_test(max_tokens_is_kept),
         cmocka_unit_test(logprobs_are_logprobs),
         cmocka_unit_test(seeds_reproduce),

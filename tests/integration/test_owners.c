@@ -164,6 +164,31 @@ static void be_another_user(const char *foreign_id)
         EXPECT(bora_value_bool(bora_value_get(s.e.root, "found"), &found) && !found);
     }
 
+    /* What everybody uses is not theirs to change, nor may they have code of their choice loaded. */
+    pack = ask(&s, "plugin.use");
+    bora_pack_string(&pack, "kind", "attention");
+    bora_pack_string(&pack, "name", "reference");
+    EXPECT(refused(&s, &pack, "permission"));
+    pack = ask(&s, "plugin.info");
+    bora_pack_string(&pack, "kind", "attention");
+    bora_pack_string(&pack, "name", BORA_BUILD_DIR "/lib/bora/plugins/attention-reference.so");
+    EXPECT(refused(&s, &pack, "permission"));
+    pack = ask(&s, "plugin.info");
+    bora_pack_string(&pack, "kind", "attention");
+    bora_pack_string(&pack, "name", "reference");
+    EXPECT(granted(&s, &pack, "result"));
+    bool in_use = true;
+    EXPECT(bora_value_bool(bora_value_get(s.e.root, "in_use"), &in_use) && !in_use);
+
+    /* The numbers are everybody's; no name and no id is among them. */
+    pack = ask(&s, "metrics");
+    EXPECT(granted(&s, &pack, "result"));
+    const char *text = NULL;
+    size_t size = 0;
+    EXPECT(bora_value_text(bora_value_get(s.e.root, "text"), &text, &size) && size > 0);
+    EXPECT(!memmem(text, size, "twin", 4) && !memmem(text, size, "witness", 7) && !memmem(text, size, "uid", 3));
+    EXPECT(!memmem(text, size, foreign_id, strlen(foreign_id)));
+
     /* The same name is another session. */
     pack = ask_session(&s, "generate", "twin");
     bora_pack_string(&pack, "text", "Hello");

@@ -132,7 +132,10 @@ static void status_has_its_fields(void **state)
     assert_true(bora_test_fields(
         status, "id:uint event:text version:text pid:uint uptime_ms:uint state:text model:text model_path:text "
                 "n_running:uint n_waiting:uint n_connections:uint kv_bytes:uint weight_bytes:uint memory:map "
-                "n_prompt_tokens:uint n_generated_tokens:uint n_steps:uint prompt_tokens_per_second:float "
+                "n_prompt_tokens:uint n_generated_tokens:uint n_steps:uint n_slow_steps:uint busy_ms:float "
+                "last_step_ms:float last_step_rows:uint n_reused_tokens:uint n_cancelled:uint n_swaps:uint "
+                "n_pressures:uint n_on_shelf:uint n_left_over:uint shelf_bytes:uint limits:map plugins:map "
+                "prompt_tokens_per_second:float "
                 "generated_tokens_per_second:float n_threads:uint n_stages:uint kv_dtype:text cpu:text "
                 "sessions:array"));
     assert_text(get(status, "version"), BORA_VERSION);
@@ -147,6 +150,16 @@ static void status_has_its_fields(void **state)
     assert_true(bora_client_value_float(get(status, "prompt_tokens_per_second"), -1) >= 0);
     assert_true(bora_client_value_float(get(status, "generated_tokens_per_second"), -1) >= 0);
     assert_memory_adds_up(get(status, "memory"), bora_client_value_uint(get(status, "kv_bytes"), 0));
+    assert_true(bora_client_value_float(get(status, "busy_ms"), 0) > 0);
+    assert_true(bora_client_value_float(get(status, "last_step_ms"), 0) > 0);
+    assert_true(bora_client_value_uint(get(status, "last_step_rows"), 0) > 0);
+    assert_true(bora_client_value_uint(get(status, "n_on_shelf"), 0) >= 1); /* the session's */
+    const bora_client_value *limits = get(status, "limits");
+    assert_true(bora_test_fields(limits, "memory:uint open_max:uint open_per_owner:uint live_max:uint context:uint"));
+    assert_int_equal(bora_client_value_uint(get(limits, "open_max"), 0), 256);
+    assert_int_equal(bora_client_value_uint(get(limits, "open_per_owner"), 0), 64);
+    assert_true(bora_test_fields(get(status, "plugins"), "attention:text cache:text expert:text"));
+    assert_text(get(get(status, "plugins"), "expert"), "quant");
     const bora_client_value *sessions = get(status, "sessions"), *seen = NULL;
     for (uint32_t i = 0; i < bora_client_value_count(sessions); i++) {
         const bora_client_value *entry = bora_client_value_at(sessions, i);
@@ -414,18 +427,60 @@ static void unknown_keys_are_ignored(void **state)
     assert_refused(f, ask(f, "no.such.verb", NULL, NULL), "unknown_verb");
 }
 
+/* ---- one plugin -------------------------------------------------------------------------------------------------- */
+
+static const bora_client_value *plugin_info(fixture *f, const char *kind, const char *name)
+{
+    bora_client_result_free(f->result);
+    f->result = NULL;
+    f->error = (bora_client_error){0};
+    if (bora_client_plugin_info(f->client, kind, name, &f->result, &f->error) != BORA_CLIENT_OK)
+        return NULL;
+    return bora_client_result_value(f->result);
+}
+
+static void plugin_info_has_its_fields(void **state)
+{
+    fixture *f = *state;
+    static const char fields[] = "id:uint event:text kind:text name:text version:text path:text abi:text "
+                                 "batch_invariant:bool packs_weights:bool types:array in_use:bool";
+    const bora_client_value *used = plugin_info(f, "expert", "quant");
+    assert_non_null(used);
+    assert_true(bora_test_fields(used, fields));
+    assert_text(get(used, "kind"), "expert");
+    assert_true(bora_client_value_bool(get(used, "in_use"), false));
+    assert_true(bora_client_value_bool(get(used, "packs_weights"), false));
+    size_t size = 0;
+    const char *text = bora_client_value_text(get(used, "path"), &size);
+    char *path = strndup(text, size);
+    assert_non_null(path);
+    assert_non_null(strstr(path, "/expert-quant.so"));
+    const bora_client_value *other = plugin_info(f, "attention", "reference");
+    assert_non_null(other);
+    assert_true(bora_test_fields(other, fields));
+    assert_text(get(other, "name"), "reference");
+    assert_false(bora_client_value_bool(get(other, "in_use"), true));
+    assert_true(bora_client_value_count(get(other, "types")) >= 2);
+    assert_text(bora_client_value_at(get(other, "types"), 0), "f32");
+    const bora_client_value *by_path = plugin_info(f, "expert", path); /* the one in use, under its other name */
+    assert_non_null(by_path);
+    assert_true(bora_client_value_bool(get(by_path, "in_use"), false));
+    assert_refused(f, plugin_info(f, "attention", path), "invalid"); /* of another kind */
+    assert_refused(f, plugin_info(f, "attention", "no-such"), "not_found");
+    assert_refused(f, plugin_info(f, "sampler", "x"), "invalid");
+    assert_refused(f, ask(f, "plugin.info", "kind", "expert"), "invalid");
+    assert_refused(f, ask(f, "plugin.use", "kind", "expert"), "invalid");
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hello_comes_first),
-        cmocka_unit_test(status_has_its_fields),
-        cmocka_unit_test(model_has_its_fields),
-        cmocka_unit_test(plugins_are_listed),
-        cmocka_unit_test(tokens_go_round),
-        cmocka_unit_test(cancel_finds_what_runs),
-        cmocka_unit_test(a_session_from_create_to_delete),
-        cmocka_unit_test(session_names_have_rules),
-        cmocka_unit_test(delete_cancels_first),
+        cmocka_unit_test(hello_comes_first),          cmocka_unit_test(status_has_its_fields),
+        cmocka_unit_test(model_has_its_fields),       cmocka_unit_test(plugins_are_listed),
+        cmocka_unit_test(plugin_info_has_its_fields), cmocka_unit_test(tokens_go_round),
+        cmocka_unit_test(cancel_finds_what_runs),     cmocka_unit_test(a_session_from_create_to_delete),
+        cmocka_unit_test(session_names_have_rules),   cmocka_unit_test(delete_cancels_first),
         cmocka_unit_test(unknown_keys_are_ignored),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

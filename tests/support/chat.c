@@ -125,7 +125,7 @@ int bora_test_answer_handle(void *answer, const bora_client_event *event)
         a->error = *event->error;
     }
     a->has_ended = a->has_ended || event->kind == BORA_CLIENT_EVENT_DONE || event->kind == BORA_CLIENT_EVENT_ERROR;
-    if (event->kind > 0 && event->kind < 8 && a->n_events[event->kind]++ == a->act_at && a->act &&
+    if (event->kind > 0 && event->kind < 10 && a->n_events[event->kind]++ == a->act_at && a->act &&
         event->kind == a->act_on)
         a->act(a->context);
     return 0;

@@ -15,12 +15,12 @@ typedef struct bora_test_answer {
     bora_client_status status; /* of the whole; OK after done */
     bora_client_error error;
     bool has_accepted, has_done;
-    bool has_ended;       /* by done or error */
-    const char *disorder; /* what of PROTOCOL.md the events broke first; NULL: nothing */
-    uint64_t n_events[8]; /* by kind */
-    uint64_t request;     /* as bora_client_submit gave it */
-    int32_t *tokens;      /* [n_tokens] of the token events */
-    double *logprobs;     /* [n_tokens] */
+    bool has_ended;        /* by done or error */
+    const char *disorder;  /* what of PROTOCOL.md the events broke first; NULL: nothing */
+    uint64_t n_events[10]; /* by kind */
+    uint64_t request;      /* as bora_client_submit gave it */
+    int32_t *tokens;       /* [n_tokens] of the token events */
+    double *logprobs;      /* [n_tokens] */
     size_t n_tokens;
     char *text; /* all that was shown; zero-terminated */
     size_t text_size;

@@ -17,15 +17,18 @@
 #define PACKED_FIRST   BORA_DTYPE_Q8_0
 #define PACKED_END     BORA_DTYPE_COUNT
 
-/* The processor lowered to what a path needs. False if it lacks that. */
+/* The processor lowered to what a path needs. False if it lacks that. The last one is of matrices alone: BF16 weights.
+ */
 #define PACKED_N_PATHS 3u
+#define MATRIX_N_PATHS (PACKED_N_PATHS + 1)
 static inline bool packed_cpu(uint32_t path, bora_cpu *ret_cpu)
 {
     bora_cpu cpu;
     bora_cpu_detect(&cpu);
-    const bool is_here = path == 0 || (path == 1 ? cpu.avx2 : cpu.avx512_vnni);
+    const bool is_here = path == 0 || (path == 1 ? cpu.avx2 : cpu.avx512_vnni && (path == 2 || cpu.avx512_bf16));
     cpu.avx2 = path > 0;
     cpu.avx512 = cpu.avx512_vnni = path > 1;
+    cpu.avx512_bf16 = path > 2;
     *ret_cpu = cpu;
     return is_here;
 }

@@ -95,7 +95,7 @@ static json_t *make_value(uint64_t *seed, unsigned depth)
         return make_scalar_value(seed);
     json_t *value = chance(seed, 50) ? json_array() : json_object();
     for (uint32_t n = bora_random_below(seed, 3), i = 0; i < n; i++) {
-        char key[8];
+        char key[24];
         (void)snprintf(key, sizeof key, "k%u", i);
         if (json_is_array(value))
             json_array_append_new(value, make_value(seed, depth + 1));
@@ -207,7 +207,7 @@ static void make_object(const maker *m, json_t *schema, unsigned depth)
 
 static json_t *make_reference(const maker *m)
 {
-    char reference[32];
+    char reference[40];
     uint32_t n = m->inside && m->can_go ? N_DEFS : (uint32_t)m->def;
     if (n == 0)
         return json_pack("{s:s}", "type", "null");
@@ -285,7 +285,7 @@ json_t *bora_schema_random(uint64_t *seed)
 {
     json_t *defs = json_object();
     for (int i = 0; i < N_DEFS; i++) {
-        char name[8];
+        char name[24];
         (void)snprintf(name, sizeof name, "d%d", i);
         maker m = {.seed = seed, .def = i};
         json_object_set_new(defs, name, make_typed(&m, 1));

@@ -75,6 +75,8 @@ typedef struct bora_panel {
     int16_t *sum16;    /* [n_units, n_columns, 16] S_j of sub-blocks of 16 */
 } bora_panel;
 
+/* Bytes of the panels of an input, which its panels begin with. SIZE_MAX if that does not fit. */
+size_t bora_panels_size(uint32_t n_rows, uint32_t n_cols);
 bora_panel bora_panel_at(const bora_input *input, uint32_t panel);
 
 /* Consecutive strips of one matrix. */

@@ -56,7 +56,7 @@ uint32_t bora_input_n_panels(uint32_t n_rows)
 }
 
 /* SIZE_MAX, which cannot be had, if the size does not fit. */
-size_t bora_input_size(uint32_t n_rows, uint32_t n_cols)
+size_t bora_panels_size(uint32_t n_rows, uint32_t n_cols)
 {
     if (n_rows == 0)
         return 0;

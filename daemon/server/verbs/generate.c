@@ -14,6 +14,7 @@ static void send_accepted(bora_request *request, const bora_reply *reply)
 {
     bora_pack pack;
     bora_request_begin(request, "accepted", &pack);
+    bora_pack_uint(&pack, "request", reply->id);
     if (reply->session_name) {
         bora_pack_string(&pack, "session", reply->session_name);
         bora_pack_string(&pack, "session_id", reply->session_id);
@@ -90,7 +91,7 @@ static void end_done(bora_request *request, const bora_reply *reply)
     bora_pack_uint(&pack, "n_prompt", reply->n_prompt);
     bora_pack_uint(&pack, "n_cached", reply->n_cached);
     bora_pack_uint(&pack, "n_reused", reply->n_reused);
-    bora_pack_uint(&pack, "n_generated", event->n_generated);
+    bora_pack_uint(&pack, "n_generated", reply->n_generated);
     bora_pack_text(&pack, "text", event->text ? event->text : "", event->text_size);
     bora_pack_float(&pack, "queue_ms", (double)event->queue_ns / 1e6);
     bora_pack_float(&pack, "prefill_ms", (double)event->prefill_ns / 1e6);

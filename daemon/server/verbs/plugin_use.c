@@ -45,8 +45,7 @@ bora_status bora_verb_plugin_use(bora_request *request, bora_error *err)
     server->n_swaps++;
     request->swap_id = id;
     request->swap_kind = kind;
-    bora_logf(server->log, BORA_LOG_INFO, "request %llu (%s): plugin.use %s %s", (unsigned long long)request->id,
-              request->connection->owner, kind_name, name);
+    bora_logf(server->log, BORA_LOG_INFO, "plugin.use %s %.100s (%s)", kind_name, name, request->connection->owner);
     return BORA_OK;
 }
 

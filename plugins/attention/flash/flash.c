@@ -15,16 +15,20 @@
 #include <string.h>
 
 #define UNITS_PER_THREAD 8u  /* with fewer, positions are split too */
+#define ITEMS_PER_THREAD 4u  /* with fewer chunks, a unit has fewer heads */
+#define HEADS_TOGETHER   8u  /* at most */
 #define LINE             16u /* floats per cache line: arrays of scratch begin at multiples of it */
 
 /* Some rows of one sequence. */
 typedef struct flash_item {
     uint32_t seq, row, n_rows;
+    uint32_t n_together;  /* kv heads of a unit */
     bool split;           /* a unit is one chunk */
     uint64_t first_chunk; /* chunks first_chunk .. first_chunk+n_chunks-1 hold what the rows see */
     uint64_t n_chunks;
-    uint64_t first_unit; /* units are numbered kv head by kv head, chunk by chunk */
-    uint64_t first_part; /* floats from the beginning of parts to the item's: [n_kv_heads, n_chunks] states */
+    uint64_t first_unit; /* units are numbered by their kv heads, chunk by chunk */
+    uint64_t
+        first_part; /* floats from the beginning of parts to the item's: [n_kv_heads / n_together, n_chunks] states */
 } flash_item;
 
 struct bora_attention {
@@ -95,9 +99,27 @@ typedef struct flash_call {
     const bora_attention *attention;
     const bora_attention_seq *seqs;
     uint32_t n_items;
+    bool is_split; /* some items are */
     uint64_t n_units;
     _Atomic uint64_t next; /* units taken; atomic: every worker takes */
 } flash_call;
+
+/* How many kv heads a unit takes together. Where the heads of a page of positions follow each other, going through them
+ * in that order reads memory in long runs: what processors prefetch on their own is then of use. But all threads want
+ * units. */
+static uint32_t plan_together(const bora_attention *attention, const bora_attention_seq *seq, const flash_item *item,
+                              uint32_t n_seqs)
+{
+    const bora_kv_span *span = &seq->spans[0];
+    if (span->head_stride >= FLASH_CHUNK * span->position_stride)
+        return 1;
+    const uint32_t n_heads = attention->shape.n_kv_heads;
+    for (uint32_t n = n_heads < HEADS_TOGETHER ? n_heads : HEADS_TOGETHER; n > 1; n--)
+        if (n_heads % n == 0 && n * item->n_rows <= attention->block_rows &&
+            n_seqs * item->n_chunks * (n_heads / n) >= ITEMS_PER_THREAD * (uint64_t)attention->n_threads)
+            return n;
+    return 1;
+}
 
 static void plan_items(const bora_attention *attention, uint32_t n_seqs, flash_call *call)
 {
@@ -107,13 +129,15 @@ static void plan_items(const bora_attention *attention, uint32_t n_seqs, flash_c
             const uint32_t left = seq->n - row, n = left < attention->block_rows ? left : attention->block_rows;
             const uint64_t first = flash_visible_of(seq, row).from / FLASH_CHUNK;
             const uint64_t last = (flash_visible_of(seq, row + n - 1).to - 1) / FLASH_CHUNK;
-            attention->items[call->n_items++] = (flash_item){
+            flash_item *item = &attention->items[call->n_items++];
+            *item = (flash_item){
                 .seq = s,
                 .row = row,
                 .n_rows = n,
                 .first_chunk = first,
                 .n_chunks = last - first + 1,
             };
+            item->n_together = plan_together(attention, seq, item, n_seqs);
         }
     }
 }
@@ -137,27 +161,42 @@ static bool grow_parts(bora_attention *attention, uint64_t n)
     return true;
 }
 
+static size_t item_lines(const bora_attention *attention, const flash_item *item)
+{
+    return (size_t)item->n_together * item->n_rows * attention->shape.group;
+}
+
+/* Blocks of kv heads. */
+static uint32_t item_blocks(const bora_attention *attention, const flash_item *item)
+{
+    return attention->shape.n_kv_heads / item->n_together;
+}
+
 /* Splits items along positions if there are too few to share; not if there is no memory to put the parts. */
 static void plan_split(bora_attention *attention, flash_call *call)
 {
-    const uint32_t n_heads = attention->shape.n_kv_heads;
-    if (attention->n_threads == 1 || (uint64_t)call->n_items * n_heads >= UNITS_PER_THREAD * attention->n_threads)
-        return;
     uint64_t n = 0;
+    for (uint32_t i = 0; i < call->n_items; i++)
+        n += item_blocks(attention, &attention->items[i]);
+    if (attention->n_threads == 1 || n >= UNITS_PER_THREAD * attention->n_threads)
+        return;
+    n = 0;
     for (uint32_t i = 0; i < call->n_items; i++) {
         flash_item *item = &attention->items[i];
-        const size_t n_lines = (size_t)item->n_rows * attention->shape.group;
+        const size_t n_lines = item_lines(attention, item);
         uint64_t size;
         item->first_part = n;
-        if (item->n_chunks > 1 && (__builtin_mul_overflow(n_heads * item->n_chunks,
+        if (item->n_chunks > 1 && (__builtin_mul_overflow(item_blocks(attention, item) * item->n_chunks,
                                                           whole_lines(state_size(&attention->shape, n_lines)), &size) ||
                                    __builtin_add_overflow(n, size, &n)))
             return;
     }
     if (!grow_parts(attention, n))
         return;
-    for (uint32_t i = 0; i < call->n_items; i++)
+    for (uint32_t i = 0; i < call->n_items; i++) {
         attention->items[i].split = attention->items[i].n_chunks > 1;
+        call->is_split = call->is_split || attention->items[i].split;
+    }
 }
 
 static void plan_units(const bora_attention *attention, flash_call *call)
@@ -165,28 +204,35 @@ static void plan_units(const bora_attention *attention, flash_call *call)
     for (uint32_t i = 0; i < call->n_items; i++) {
         flash_item *item = &attention->items[i];
         item->first_unit = call->n_units;
-        call->n_units += attention->shape.n_kv_heads * (item->split ? item->n_chunks : 1);
+        call->n_units += item_blocks(attention, item) * (item->split ? item->n_chunks : 1);
     }
 }
 
 /* ---- work ---------------------------------------------------------------------------------------------- */
 
-static flash_block block_of(const flash_call *call, const flash_item *item, uint32_t kv_head)
+/* The index-th block of an item. */
+static flash_block block_of(const flash_call *call, const flash_item *item, uint32_t index)
 {
-    return (flash_block){.seq = &call->seqs[item->seq], .row = item->row, .n_rows = item->n_rows, .kv_head = kv_head};
+    return (flash_block){
+        .seq = &call->seqs[item->seq],
+        .row = item->row,
+        .n_rows = item->n_rows,
+        .kv_head = index * item->n_together,
+        .n_kv_heads = item->n_together,
+    };
 }
 
-/* The rows' heads that share kv_head begin here, in q and out of the sequence. */
-static size_t row_offset(const flash_shape *shape, const flash_block *block, uint32_t i)
+/* Where the query heads of a row that share a kv head begin, in q and out of the sequence. */
+static size_t row_offset(const flash_shape *shape, const flash_block *block, uint32_t kv_head, uint32_t i)
 {
-    const size_t head = (size_t)block->kv_head * shape->group;
+    const size_t head = (size_t)(block->kv_head + kv_head) * shape->group;
     return ((size_t)(block->row + i) * shape->n_heads + head) * shape->head_dim;
 }
 
 static void load_queries(const flash_shape *shape, const flash_block *block, float *q)
 {
-    for (uint32_t i = 0; i < block->n_rows; i++) {
-        const float *from = block->seq->q + row_offset(shape, block, i);
+    for (uint32_t r = 0; r < block->n_kv_heads * block->n_rows; r++) {
+        const float *from = block->seq->q + row_offset(shape, block, r / block->n_rows, r % block->n_rows);
         for (uint32_t g = 0; g < shape->group; g++, from += shape->head_dim, q += shape->width) {
             for (uint32_t d = 0; d < shape->head_dim; d++)
                 q[d] = from[d] * shape->factor;
@@ -199,8 +245,8 @@ static void load_queries(const flash_shape *shape, const flash_block *block, flo
 static void store_result(const flash_shape *shape, const flash_block *block, const flash_state *state)
 {
     size_t line = 0;
-    for (uint32_t i = 0; i < block->n_rows; i++) {
-        float *out = block->seq->out + row_offset(shape, block, i);
+    for (uint32_t r = 0; r < block->n_kv_heads * block->n_rows; r++) {
+        float *out = block->seq->out + row_offset(shape, block, r / block->n_rows, r % block->n_rows);
         for (uint32_t g = 0; g < shape->group; g++, line++, out += shape->head_dim) {
             const float *values = state->values + line * shape->width, factor = 1 / state->sum[line];
             for (uint32_t d = 0; d < shape->head_dim; d++)
@@ -209,11 +255,11 @@ static void store_result(const flash_shape *shape, const flash_block *block, con
     }
 }
 
-static flash_state part_of(const bora_attention *attention, const flash_item *item, uint32_t kv_head, uint64_t chunk)
+static flash_state part_of(const bora_attention *attention, const flash_item *item, uint32_t block, uint64_t chunk)
 {
-    const size_t n_lines = (size_t)item->n_rows * attention->shape.group;
+    const size_t n_lines = item_lines(attention, item);
     const size_t size = whole_lines(state_size(&attention->shape, n_lines));
-    const size_t index = (size_t)(kv_head * item->n_chunks + chunk - item->first_chunk);
+    const size_t index = (size_t)(block * item->n_chunks + chunk - item->first_chunk);
     return state_at(n_lines, attention->parts + item->first_part + index * size);
 }
 
@@ -237,11 +283,11 @@ static void run_unit(const flash_call *call, uint64_t unit, flash_scratch *scrat
     const flash_item *item = item_of_unit(call, unit);
     const uint64_t index = unit - item->first_unit;
     if (item->split) {
-        const uint32_t kv_head = (uint32_t)(index / item->n_chunks);
+        const uint32_t block_index = (uint32_t)(index / item->n_chunks);
         const uint64_t chunk = item->first_chunk + index % item->n_chunks;
-        const flash_block block = block_of(call, item, kv_head);
+        const flash_block block = block_of(call, item, block_index);
         flash_scratch aside = *scratch;
-        aside.chunk = part_of(attention, item, kv_head, chunk);
+        aside.chunk = part_of(attention, item, block_index, chunk);
         load_queries(&attention->shape, &block, scratch->q);
         attention->kernels->attend_chunk(&attention->shape, &block, chunk, &aside);
         return;
@@ -275,12 +321,12 @@ static void combine_parts(void *arg, uint32_t begin, uint32_t end, uint32_t work
     const flash_scratch scratch = scratch_of(attention, worker);
     for (uint32_t i = begin; i < end; i++) {
         const flash_item *item = &attention->items[i / attention->shape.n_kv_heads];
-        const uint32_t kv_head = i % attention->shape.n_kv_heads;
-        if (!item->split)
+        const uint32_t block_index = i % attention->shape.n_kv_heads;
+        if (!item->split || block_index >= item_blocks(attention, item))
             continue;
-        const flash_block block = block_of(call, item, kv_head);
+        const flash_block block = block_of(call, item, block_index);
         for (uint64_t chunk = item->first_chunk; chunk < item->first_chunk + item->n_chunks; chunk++) {
-            const flash_state part = part_of(attention, item, kv_head, chunk);
+            const flash_state part = part_of(attention, item, block_index, chunk);
             attention->kernels->combine(&attention->shape, &block, chunk, &part, &scratch.total);
         }
         store_result(&attention->shape, &block, &scratch.total);
@@ -330,7 +376,7 @@ static bora_status flash_attend(bora_attention *attention, uint32_t n_seqs, cons
     const uint32_t n_heads = attention->shape.n_kv_heads;
     host->parallel_for(host, call.n_units < attention->n_threads ? (uint32_t)call.n_units : attention->n_threads,
                        run_units, &call);
-    if (call.n_units > (uint64_t)call.n_items * n_heads) /* some are split */
+    if (call.is_split)
         host->parallel_for(host, call.n_items * n_heads, combine_parts, &call);
     return BORA_OK;
 }

@@ -1,8 +1,8 @@
 /* What the parts of attention-flash share: who computes what, and the kernels for one processor.
  *
- * A *block* is some query rows of one sequence with one key/value head; its *lines* are (row, query head of the group)
- * pairs. A *tile* is 64 positions, a *chunk* 1,024, both beginning at multiples of their size: where a position lies in
- * them does not depend on who asks. Per line:
+ * A *block* is some query rows of one sequence with one key/value head, or with several that lie close together in
+ * memory; its *lines* are (kv head, row, query head of the group). A *tile* is 64 positions, a *chunk* 1,024, both
+ * beginning at multiples of their size: where a position lies in them does not depend on who asks. Per line:
  *
  *   tile    scores of the visible positions, their maximum, weights 2^(score - maximum)
  *   chunk   the online softmax over its tiles, ascending: maximum, sum of weights, weighted sum of values
@@ -36,8 +36,14 @@ typedef struct flash_shape {
 typedef struct flash_block {
     const bora_attention_seq *seq;
     uint32_t row, n_rows; /* of the sequence */
-    uint32_t kv_head;
+    uint32_t kv_head, n_kv_heads;
 } flash_block;
+
+/* Lines of one kv head; those of the next follow. */
+static inline size_t flash_head_lines(const flash_shape *shape, const flash_block *block)
+{
+    return (size_t)block->n_rows * shape->group;
+}
 
 /* The softmax so far, of each line of a block. */
 typedef struct flash_state {

@@ -15,13 +15,18 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define PAGE_POSITIONS 64u
-#define FREE_SHARE     16u /* for so many pages in use, one may lie free */
+#define PAGE_POSITIONS    64u
+#define FREE_SHARE        16u /* for so many pages in use, one may lie free */
+#define LINE              64u /* the host aligns to it */
+/* Large pages begin where a page of the processor's memory does: a run of 16 KiB then touches four of these, not five.
+ */
+#define MEMORY_PAGE       4096u
+#define LARGE_PAGES_BEGIN (16u * MEMORY_PAGE)
 
 typedef struct paged_page {
     struct paged_page *next; /* of a list of spare or free pages */
     uint64_t n_refs;         /* tables that have it; 1 in a list */
-    _Alignas(64) unsigned char data[];
+    unsigned char *data;     /* in the same block of memory */
 } paged_page;
 
 typedef struct paged_list {
@@ -34,7 +39,8 @@ typedef struct paged_class {
     uint32_t n_layers;
     uint64_t capacity;  /* positions that are kept at least: window + slack; UINT64_MAX without a window */
     uint64_t max_pages; /* of a sequence */
-    size_t page_size;   /* bytes asked of the host */
+    size_t data_size;   /* bytes of a page */
+    size_t page_size;   /* bytes asked of the host for it */
     uint64_t n_used;    /* pages that sequences have, each once */
     paged_list free;
 } paged_class;
@@ -118,6 +124,22 @@ static paged_page *list_pop(paged_list *list)
     return page;
 }
 
+static size_t data_alignment(const paged_class *class)
+{
+    return class->data_size < LARGE_PAGES_BEGIN ? LINE : MEMORY_PAGE;
+}
+
+static paged_page *alloc_page(const bora_cache *cache, const paged_class *class)
+{
+    paged_page *page = cache->host->alloc(cache->host, class->page_size);
+    if (!page)
+        return NULL;
+    const size_t alignment = data_alignment(class);
+    page->data = (unsigned char *)page + LINE;
+    page->data += (alignment - (uintptr_t)page->data % alignment) % alignment;
+    return page;
+}
+
 /* Back to the host, until n are left. */
 static void free_down_to(const bora_cache *cache, paged_class *class, uint64_t n)
 {
@@ -130,11 +152,11 @@ static paged_page *page_new(bora_cache *cache, paged_class *class)
 {
     paged_page *page = list_pop(&class->free);
     if (!page)
-        page = cache->host->alloc(cache->host, class->page_size);
+        page = alloc_page(cache, class);
     for (uint32_t c = 0; !page && c < cache->n_classes; c++) /* what lies free elsewhere may be what is wanting */
         if (cache->classes[c].free.n > 0) {
             free_down_to(cache, &cache->classes[c], 0);
-            page = cache->host->alloc(cache->host, class->page_size);
+            page = alloc_page(cache, class);
         }
     if (page) {
         page->n_refs = 1;
@@ -217,10 +239,9 @@ static bool size_class(const bora_cache *cache, paged_class *class)
         class->max_pages = sooner(class->max_pages, (class->capacity - 1) / PAGE_POSITIONS + 2);
     size_t size;
     if (__builtin_mul_overflow(cache->row_size, 2 * PAGE_POSITIONS, &size) ||
-        __builtin_mul_overflow(size, (size_t) class->n_layers, &size) ||
-        __builtin_add_overflow(size, sizeof(paged_page), &size))
-        return false;
-    class->page_size = size;
+        __builtin_mul_overflow(size, (size_t) class->n_layers, &class->data_size) ||
+        __builtin_add_overflow(class->data_size, data_alignment(class), &class->page_size))
+        return false; /* what is added is room for the head of the block, too */
     return true;
 }
 
@@ -420,7 +441,7 @@ static void commit(bora_cache *cache, paged_class *class, paged_table *table, ui
     for (uint64_t i = later(begin / PAGE_POSITIONS, table->first); i < table->first + table->n; i++)
         if (is_shared(table, i)) {
             paged_page *copy = list_pop(&table->spare), **place = &table->pages[i - table->first];
-            memcpy(copy->data, (*place)->data, class->page_size - sizeof *copy);
+            memcpy(copy->data, (*place)->data, class->data_size);
             page_release(cache, class, *place);
             *place = copy;
         }
@@ -686,7 +707,7 @@ static uint64_t paged_seq_size(const bora_cache *cache, uint64_t n_positions)
         if (n > class->capacity)
             n_pages += (pages_before(cache->slack) + 1) / 2;
         /* A table holds its pages and, growing, the old one a third of them; a share of all pages may lie free. */
-        if (__builtin_mul_overflow(n_pages, (uint64_t) class->page_size + 3 * sizeof(paged_page *), &pages_size) ||
+        if (__builtin_mul_overflow(n_pages, class->page_size + 3 * sizeof(paged_page *), &pages_size) ||
             __builtin_add_overflow(pages_size, pages_size / FREE_SHARE + sizeof(paged_table), &pages_size) ||
             __builtin_add_overflow(size, pages_size, &size))
             return UINT64_MAX;

@@ -115,10 +115,10 @@ typedef struct bora_tensor {
 
 typedef struct bora_matrix bora_matrix;
 
-/* Activations on their way into matrices: as they are, and quantised by input_fill. Owned and filled by the caller. */
+/* Activations on their way into matrices: as they are, and rounded by input_fill. Owned and filled by the caller. */
 typedef struct bora_input {
     const float *x; /* [n_rows, n_cols] */
-    void *panels;   /* input_size bytes, aligned to 64; NULL if no matrix that is used is packed */
+    void *panels;   /* input_size bytes, aligned to 64; NULL if no matrix that is used needs them */
     uint32_t n_rows, n_cols;
 } bora_input;
 
@@ -176,7 +176,7 @@ struct bora_host {
      * is shared out. */
     size_t (*input_size)(const bora_host *host, uint32_t n_rows, uint32_t n_cols);
     uint32_t (*input_n_panels)(const bora_host *host, uint32_t n_rows);
-    /* Any thread, also inside parallel_for. Quantises the rows of panels first .. end-1 of the input. */
+    /* Any thread, also inside parallel_for. Rounds the rows of panels first .. end-1 of the input. */
     void (*input_fill)(const bora_host *host, const bora_input *input, uint32_t first, uint32_t end);
     /* Any thread, also inside parallel_for, whose worker it is given (0 outside). y[r, i] = row (BORA_STRIP_ROWS *
      * strip_begin + i) of the matrix times row r of the input, for those rows of strips strip_begin .. strip_end-1 that
@@ -271,16 +271,17 @@ typedef struct bora_cache_ops {
     /* A copy that can go its own way. Optional. */
     bora_status (*seq_fork)(bora_cache *cache, const bora_cache_seq *seq, bora_cache_seq **ret_seq, bora_error *err);
 
-    /* Makes room so that positions below end can be appended without failing. On an error (NOMEM, LIMIT)
-     * nothing has changed. */
+    /* Makes room so that positions below end can be appended without failing, until the sequence is forked or
+     * truncated. On an error (NOMEM, LIMIT) nothing has changed. */
     bora_status (*reserve)(bora_cache *cache, bora_cache_seq *seq, uint64_t end, bora_error *err);
     /* Stores positions first .. first+n-1 of one layer: k, v [n, n_kv_heads, head_dim] f32. first is the number
-     * of positions the layer holds already; n <= slack; reserved before. Cannot fail. */
+     * of positions the layer holds already; n <= slack; reserved before. Cannot fail. Layers go on together: what is
+     * more than window + slack behind the one that is furthest may be gone. */
     void (*append)(bora_cache *cache, bora_cache_seq *seq, uint32_t layer, uint64_t first, uint32_t n, const float *k,
                    const float *v);
     /* The runs that hold positions from .. to-1 of one layer, ascending and complete. from is not older than
      * what is kept (the last window + slack positions). Writes at most n_max; returns the number of runs, which
-     * may be more: the host then asks again with room for so many. */
+     * may be more: the host then asks again with room for so many. 0 if some of the positions are not there. */
     uint32_t (*spans)(bora_cache *cache, const bora_cache_seq *seq, uint32_t layer, uint64_t from, uint64_t to,
                       uint32_t n_max, bora_kv_span *ret_spans);
     /* Forgets positions end and later, in all layers. LIMIT, and nothing has changed, if a layer no longer keeps what

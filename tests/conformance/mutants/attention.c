@@ -211,7 +211,9 @@ static void destroy(bora_attention *self)
 static bora_status create(const bora_host *host, const bora_attention_shape *shape, bora_attention **ret,
                           bora_error *err)
 {
-    bora_attention_shape copy = is(ignores_size) ? *shape : (bora_attention_shape){.struct_size = shape->struct_size};
+    bora_attention_shape copy = {.struct_size = shape->struct_size};
+    if (is(ignores_size))
+        read_all(shape, sizeof *shape);
     if (copy.struct_size < sizeof copy)
         return is(no_reason) ? BORA_E_INVAL : bora_fail(err, BORA_E_INVAL, "a shape of %u bytes", shape->struct_size);
     copy = *shape;

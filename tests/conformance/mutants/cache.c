@@ -195,6 +195,8 @@ static uint32_t spans(bora_cache *self, const bora_cache_seq *seq, uint32_t inde
 {
     const layer *ly = &seq->layers[index];
     uint32_t n_spans = 0;
+    if (to > ly->end)
+        return 0;
     while (from < to) {
         const uint64_t slot = from % ly->capacity;
         const uint64_t n = to - from < ly->capacity - slot ? to - from : ly->capacity - slot;
@@ -271,7 +273,7 @@ static uint64_t seq_size(const bora_cache *self, uint64_t n_positions)
 {
     uint64_t sum = sizeof(bora_cache_seq) + self->shape.n_layers * sizeof(layer);
     for (uint32_t i = 0; i < self->shape.n_layers; i++) {
-        const uint64_t most = 2 * n_positions + 16, limit = limit_of(self, i);
+        const uint64_t limit = limit_of(self, i), most = n_positions < limit ? 2 * n_positions + 16 : limit;
         sum += 2 * (is(small_promise) ? n_positions : 2 * (most < limit ? most : limit)) * self->row * sizeof(float);
     }
     return sum;
@@ -289,8 +291,8 @@ static bora_status create(const bora_host *host, const bora_cache_shape *shape, 
 {
     bora_cache_shape copy = {.struct_size = shape->struct_size};
     if (is(ignores_size))
-        copy = *shape;
-    else if (copy.struct_size < sizeof copy)
+        read_all(shape, sizeof *shape);
+    if (copy.struct_size < sizeof copy)
         return bora_fail(err, BORA_E_INVAL, "a shape of %u bytes", copy.struct_size);
     copy = *shape;
     if (copy.dtype != BORA_DTYPE_F32 || !copy.n_layers || !copy.head_dim || !copy.slack)

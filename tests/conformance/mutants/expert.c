@@ -203,8 +203,8 @@ static bora_status create(const bora_host *host, const bora_expert_shape *shape,
 {
     bora_expert_shape copy = {.struct_size = shape->struct_size};
     if (is(ignores_size))
-        copy = *shape;
-    else if (copy.struct_size < sizeof copy)
+        read_all(shape, sizeof *shape);
+    if (copy.struct_size < sizeof copy)
         return bora_fail(err, BORA_E_INVAL, "a shape of %u bytes", copy.struct_size);
     copy = *shape;
     if (!copy.n_layers || !copy.n_experts || copy.n_experts > 1000 || copy.max_tokens > 100000)

@@ -85,8 +85,8 @@ static bora_status create(const bora_host *host, const bora_link_shape *shape, b
 {
     bora_link_shape copy = {.struct_size = shape->struct_size};
     if (is(ignores_size))
-        copy = *shape;
-    else if (copy.struct_size < sizeof copy)
+        read_all(shape, sizeof *shape);
+    if (copy.struct_size < sizeof copy)
         return bora_fail(err, BORA_E_INVAL, "a shape of %u bytes", copy.struct_size);
     copy = *shape;
     if (copy.n_hops - 1 > 1000 || copy.depth - 1 > 1000 || copy.max_head_size > 1 << 20 || copy.max_body_size > 1 << 20)

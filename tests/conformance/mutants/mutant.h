@@ -48,6 +48,13 @@ static inline void own_thread_end(own_thread *self)
     (void)pthread_mutex_destroy(&self->lock);
 }
 
+/* Reads all of it, whatever the compiler thinks of that. */
+static inline void read_all(const void *memory, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        (void)((const volatile unsigned char *)memory)[i];
+}
+
 #define MUTANT_PLUGIN(kind_number, operations)                                                                         \
     static const bora_plugin plugin = {                                                                                \
         .struct_size = sizeof(bora_plugin),                                                                            \

@@ -296,6 +296,32 @@ static void lower(int resource, uint64_t bytes)
     assert_int_equal(status, 0);
 }
 
+/* The next give, and only that, sends a message. */
+static void test_wake(void **state)
+{
+    (void)state;
+    bora_ledger *ledger = ledger_new(MIB);
+    bora_mailbox *box = NULL;
+    assert_int_equal(bora_mailbox_new(&box, NULL), BORA_OK);
+    bora_mail mail;
+    assert_true(bora_ledger_take(ledger, BORA_LEDGER_KV, 100));
+    bora_ledger_give(ledger, BORA_LEDGER_KV, 10); /* nobody waits */
+    bora_ledger_wake(ledger, box, &mail);
+    assert_true(bora_ledger_take(ledger, BORA_LEDGER_KV, 1));
+    assert_int_equal(bora_mailbox_count(box), 0);
+    bora_ledger_give(ledger, BORA_LEDGER_KV, 10);
+    assert_ptr_equal(bora_mailbox_take(box), &mail);
+    bora_ledger_give(ledger, BORA_LEDGER_KV, 10);
+    assert_null(bora_mailbox_take(box));
+    bora_ledger_wake(ledger, box, &mail);
+    bora_ledger_wake(ledger, NULL, NULL);
+    bora_ledger_give(ledger, BORA_LEDGER_KV, 71);
+    assert_null(bora_mailbox_take(box));
+    bora_ledger_wake(NULL, box, &mail); /* it counts nothing */
+    bora_mailbox_free(box);
+    bora_ledger_free(ledger);
+}
+
 static void test_default(void **state)
 {
     (void)state;
@@ -317,7 +343,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_take_and_give),  cmocka_unit_test(test_none),     cmocka_unit_test(test_names),
         cmocka_unit_test(test_too_much_given), cmocka_unit_test(test_messages), cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_counted),        cmocka_unit_test(test_default),
+        cmocka_unit_test(test_counted),        cmocka_unit_test(test_default),  cmocka_unit_test(test_wake),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,8 +41,8 @@ typedef struct fake_daemon {
         size_t id_size;
     } peers[FAKE_PEERS_MAX];
     unsigned n_peers;
-    uint64_t hanging;                             /* id of a generate that waits for its cancel; 0: none */
-    atomic_uint n_hellos, n_generates, n_cancels; /* read by the test when the daemon has answered */
+    uint64_t hanging;                                         /* id of a generate that waits for its cancel; 0: none */
+    atomic_uint n_hellos, n_generates, n_cancels, n_statuses; /* read by the test when the daemon has answered */
 } fake_daemon;
 
 struct fake_peer {

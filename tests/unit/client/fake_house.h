@@ -42,6 +42,24 @@ static inline void house_plugin(bora_pack *pack, const char *kind, const char *n
     bora_pack_end(pack);
 }
 
+static inline void house_plugin_info(bora_pack *pack, const bora_value *request)
+{
+    char *kind = bora_value_dup(bora_value_get(request, "kind")),
+         *name = bora_value_dup(bora_value_get(request, "name"));
+    bora_pack_string(pack, "kind", kind ? kind : "?");
+    bora_pack_string(pack, "name", name ? name : "?");
+    bora_pack_string(pack, "version", "1.0");
+    bora_pack_string(pack, "path", "/lib/x.so");
+    bora_pack_string(pack, "abi", "1.3");
+    bora_pack_bool(pack, "batch_invariant", true);
+    bora_pack_array(pack, "types");
+    bora_pack_string(pack, NULL, "f32");
+    bora_pack_string(pack, NULL, "q8_0");
+    bora_pack_end(pack);
+    free(kind);
+    free(name);
+}
+
 static inline void house_accepted(fake_peer *peer, uint64_t id, bool in_session, uint64_t n_history, uint64_t n_rerun)
 {
     bora_pack pack;
@@ -54,6 +72,8 @@ static inline void house_accepted(fake_peer *peer, uint64_t id, bool in_session,
     bora_pack_uint(&pack, "n_cached", n_history - n_rerun);
     bora_pack_uint(&pack, "n_rerun", n_rerun);
     bora_pack_uint(&pack, "n_prompt", 7);
+    if (in_session)
+        bora_pack_uint(&pack, "n_reused", 64);
     bora_pack_uint(&pack, "seed", UINT64_MAX);
     fake_end(peer, &pack);
 }
@@ -78,6 +98,41 @@ static inline void house_done(fake_peer *peer, uint64_t id, const char *reason, 
     bora_pack_uint(&pack, "n_generated", 2);
     bora_pack_float(&pack, "decode_ms", 500.1);
     bora_pack_bool(&pack, "stored", is_stored);
+    fake_end(peer, &pack);
+}
+
+/* A part of one of several answers; event: token, or choice for its end. */
+static inline void house_part(fake_peer *peer, uint64_t id, const char *event, uint64_t choice, const char *text)
+{
+    bora_pack pack;
+    fake_begin(&pack, id, event);
+    bora_pack_uint(&pack, "choice", choice);
+    bora_pack_string(&pack, "text", text);
+    fake_end(peer, &pack);
+}
+
+/* They come side by side, and end in another order than they began. */
+static inline void house_choices(fake_peer *peer, uint64_t id)
+{
+    house_accepted(peer, id, false, 0, 0);
+    house_part(peer, id, "token", 0, "one");
+    house_part(peer, id, "token", 2, "eins\n");
+    house_part(peer, id, "token", 1, "un");
+    house_part(peer, id, "token", 7, "was not asked for");
+    house_part(peer, id, "choice", 2, "zwei");
+    house_part(peer, id, "token", 0, " two");
+    house_part(peer, id, "choice", 0, "");
+    house_part(peer, id, "token", 1, " deux");
+    house_part(peer, id, "choice", 1, "!");
+    house_done(peer, id, "stop", false);
+}
+
+static inline void house_queued(fake_peer *peer, uint64_t id, uint64_t place, uint64_t n_waiting)
+{
+    bora_pack pack;
+    fake_begin(&pack, id, "queued");
+    bora_pack_uint(&pack, "place", place);
+    bora_pack_uint(&pack, "n_waiting", n_waiting);
     fake_end(peer, &pack);
 }
 
@@ -151,6 +206,25 @@ static inline bool house_generate(fake_peer *peer, uint64_t id, const bora_value
                    "c\xe2\x80\xae"
                    "d\te\nend");
         house_done(peer, id, "stop", true);
+    } else if (fake_is(text, "choices")) {
+        house_choices(peer, id);
+    } else if (fake_is(text, "choices cut")) {
+        house_accepted(peer, id, false, 0, 0);
+        house_part(peer, id, "token", 1, "second");
+        fake_error(peer, id, "io", "the model's file is damaged");
+    } else if (fake_is(text, "wait")) {
+        house_queued(peer, id, 3, 7);
+        house_queued(peer, id, 1, 2);
+        house_accepted(peer, id, false, 0, 0);
+        house_text(peer, id, "At last.");
+        house_done(peer, id, "stop", false);
+    } else if (fake_is(text, "slow")) {
+        house_accepted(peer, id, in_session, 0, 0);
+        house_text(peer, id, "half an ans");
+        house_done(peer, id, "deadline", in_session);
+    } else if (fake_is(text, "late")) {
+        house_queued(peer, id, 3, 7);
+        fake_error(peer, id, "cancelled", "its time was over before the answer began");
     } else if (fake_is(text, "shut down")) {
         house_accepted(peer, id, in_session, 0, 0);
         house_text(peer, id, "half an ans");
@@ -174,8 +248,16 @@ static inline bool house_answers(fake_peer *peer, uint64_t id, const bora_value 
         fake_error(peer, id, "not_found", "there is no session 'gone'");
         return true;
     }
+    if (fake_is(verb, "plugin.use") && fake_is(bora_value_get(request, "name"), "secret")) {
+        fake_error(peer, id, "permission", "only the daemon's own user and root may do this");
+        return true;
+    }
     fake_begin(&pack, id, "result");
-    if (fake_is(verb, "session.list")) {
+    if (fake_is(verb, "plugin.use") || fake_is(verb, "plugin.info")) {
+        house_plugin_info(&pack, request);
+    } else if (fake_is(verb, "metrics")) {
+        bora_pack_string(&pack, "text", "# HELP bora_x X.\n# TYPE bora_x gauge\nbora_x 1\n");
+    } else if (fake_is(verb, "session.list")) {
         bora_pack_array(&pack, "sessions");
         bora_pack_map(&pack, NULL);
         house_session(&pack, "work", 1234, true);
@@ -197,7 +279,8 @@ static inline bool house_answers(fake_peer *peer, uint64_t id, const bora_value 
     } else if (fake_is(verb, "status")) {
         bora_pack_string(&pack, "version", "9.8.7");
         bora_pack_uint(&pack, "pid", 77);
-        bora_pack_uint(&pack, "uptime_ms", 3723000);
+        const unsigned n_statuses = atomic_fetch_add(&peer->daemon->n_statuses, 1);
+        bora_pack_uint(&pack, "uptime_ms", 3723000 + 1000 * n_statuses);
         bora_pack_string(&pack, "state", "loading");
         bora_pack_uint(&pack, "n_loaded_bytes", 1572864);
         bora_pack_uint(&pack, "n_load_bytes", 4194304);
@@ -218,9 +301,30 @@ static inline bool house_answers(fake_peer *peer, uint64_t id, const bora_value 
         bora_pack_uint(&pack, "later\n", 1024); /* of a newer daemon */
         bora_pack_end(&pack);
         bora_pack_uint(&pack, "n_prompt_tokens", 1234567);
+        bora_pack_uint(&pack, "n_reused_tokens", 640);
+        bora_pack_uint(&pack, "n_steps", 1000 + n_statuses);
+        bora_pack_float(&pack, "busy_ms", 1861500);
+        bora_pack_float(&pack, "last_step_ms", 12.34);
+        bora_pack_uint(&pack, "last_step_rows", 17);
+        bora_pack_uint(&pack, "n_running", 2);
+        bora_pack_uint(&pack, "n_waiting", 1);
+        bora_pack_uint(&pack, "n_connections", 3);
+        bora_pack_map(&pack, "limits");
+        bora_pack_uint(&pack, "open_max", 256);
+        bora_pack_uint(&pack, "open_per_owner", 64);
+        bora_pack_end(&pack);
+        bora_pack_map(&pack, "plugins");
+        bora_pack_string(&pack, "attention", "flash");
+        bora_pack_string(&pack, "cache", "ring\033");
+        bora_pack_end(&pack);
         bora_pack_uint(&pack, "n_threads", 1);
         bora_pack_uint(&pack, "n_stages", 2);
         bora_pack_array(&pack, "sessions");
+        bora_pack_map(&pack, NULL);
+        bora_pack_string(&pack, "name", "\xe6\x97\xa5\xe6\x9c\xac");
+        bora_pack_uint(&pack, "n_tokens", 7);
+        bora_pack_bool(&pack, "running", false);
+        bora_pack_end(&pack);
         bora_pack_map(&pack, NULL);
         bora_pack_string(&pack, "name", "work");
         bora_pack_uint(&pack, "n_tokens", 1234);

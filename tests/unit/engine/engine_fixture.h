@@ -29,8 +29,9 @@
     } while (0)
 
 typedef struct engine_options {
-    const char *expert;
-    uint32_t chunk, batch_tokens, max_running;
+    const char *expert, *cache; /* NULL: ring */
+    uint32_t n_stages;          /* 0: one */
+    uint32_t chunk, batch_tokens, max_running, n_left_max;
     uint64_t context;
     uint32_t kv_dtype;
 } engine_options;
@@ -46,13 +47,14 @@ typedef struct engine_options {
 typedef struct engine {
     bora_log log;
     bora_ledger *ledger; /* wide; all that was taken must have come back at the end */
+    uint64_t set_aside;  /* bytes that engine_leave_room took from it */
     bora_model *model;
     bora_pipeline *pipeline;
     bora_mailbox *events;
     bora_scheduler *scheduler;
 } engine;
 
-static void engine_open(engine *e, const engine_options *options)
+static inline void engine_open(engine *e, const engine_options *options)
 {
     bora_log_init(&e->log, BORA_LOG_WARN);
     assert_ok(bora_ledger_new(UINT64_C(1) << 40, &e->ledger, err));
@@ -61,14 +63,14 @@ static void engine_open(engine *e, const engine_options *options)
         bora_model_open(BORA_SOURCE_DIR "/models/bora-tiny/bora-tiny-q8_0.gguf", &model, &e->log, &e->model, err));
     bora_pipeline_options pipeline = {
         .n_threads = 1, /* the pool is tested with the pipeline; the daemon's threads are what matters here */
-        .n_stages = 1,
+        .n_stages = options->n_stages ? options->n_stages : 1,
         .max_tokens = options->batch_tokens,
         .max_logits = options->max_running,
         .slack = options->chunk,
         .max_positions = options->context,
         .kv_dtype = options->kv_dtype,
         .plugin_path = BORA_BUILD_DIR "/lib/bora/plugins",
-        .plugins = {NULL, "reference", "ring", options->expert, "thread"},
+        .plugins = {NULL, "reference", options->cache ? options->cache : "ring", options->expert, "thread"},
         .ledger = e->ledger,
     };
     assert_int_equal(BORA_PLUGIN_ATTENTION, 1);
@@ -79,11 +81,28 @@ static void engine_open(engine *e, const engine_options *options)
     assert_ok(bora_mailbox_new(&e->events, err));
     bora_scheduler_options scheduler = {.chunk = options->chunk,
                                         .batch_tokens = options->batch_tokens,
-                                        .max_running = options->max_running};
+                                        .max_running = options->max_running,
+                                        .n_left_max = options->n_left_max};
     assert_ok(bora_scheduler_new(e->pipeline, &scheduler, e->events, &e->log, &e->scheduler, err));
 }
 
-static void engine_close(engine *e)
+/* From now on the ledger has room for so many bytes more than what is in use, whatever its limit was. */
+static inline void engine_leave_room(engine *e, uint64_t room)
+{
+    bora_ledger_state books;
+    bora_ledger_get(e->ledger, &books);
+    assert_true(books.limit - books.used >= room);
+    e->set_aside = books.limit - books.used - room;
+    assert_true(bora_ledger_take(e->ledger, BORA_LEDGER_PROGRAM, e->set_aside));
+}
+
+static inline void engine_leave_all(engine *e)
+{
+    bora_ledger_give(e->ledger, BORA_LEDGER_PROGRAM, e->set_aside);
+    e->set_aside = 0;
+}
+
+static inline void engine_close(engine *e)
 {
     bora_scheduler_free(e->scheduler);
     if (e->events)
@@ -92,6 +111,7 @@ static void engine_close(engine *e)
     bora_mailbox_free(e->events);
     bora_pipeline_free(e->pipeline);
     bora_model_free(e->model);
+    bora_ledger_give(e->ledger, BORA_LEDGER_PROGRAM, e->set_aside);
     bora_ledger_state books;
     bora_ledger_get(e->ledger, &books);
     assert_int_equal(books.used, 0);

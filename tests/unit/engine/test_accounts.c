@@ -112,7 +112,7 @@ static void test_packed_size(void **state)
     assert_true(bora_pipeline_packed_size(f.pipeline) > own); /* known before anything is built */
     assert_int_equal(books_of(&f).used, 0);
     bora_pipeline_free(f.pipeline);
-    f.options.f32_products = true;
+    f.options.rounding = BORA_ROUNDING_F32;
     f.options.plugins[BORA_PLUGIN_EXPERT] = "reference";
     fixture_start(&f);
     assert_int_equal(bora_pipeline_packed_size(f.pipeline), 0);

@@ -37,7 +37,7 @@ static const bora_pipeline_options small_pipeline = {
 };
 
 /* The logits of the fixture's text 0 through the model; bora_free. */
-static float *logits_of(const char *path, bool f32_products)
+static float *logits_of(const char *path, bora_rounding rounding)
 {
     fixture f = {.vocab_size = 256};
     bora_log_init(&f.log, BORA_LOG_ERROR);
@@ -46,27 +46,27 @@ static float *logits_of(const char *path, bool f32_products)
     if (bora_model_open(path, &options, &f.log, &f.model, &err) != BORA_OK)
         fail_msg("%s", err.message);
     f.options = small_pipeline;
-    f.options.f32_products = f32_products;
+    f.options.rounding = rounding;
     fixture_start(&f);
     float *logits = fixture_feed_alone(&f, 0, N_TOKENS, 16);
     fixture_close(&f);
     return logits;
 }
 
-static float *logits_with(const bora_model_writing *writing, bora_written_layout layout, bool f32_products)
+static float *logits_with(const bora_model_writing *writing, bora_written_layout layout, bora_rounding rounding)
 {
     bora_temp_folder folder;
     char path[BORA_TEMP_PATH_SIZE];
     bora_temp_folder_make(&folder);
     bora_model_write(&folder, writing, layout, path);
-    float *logits = logits_of(path, f32_products);
+    float *logits = logits_of(path, rounding);
     bora_temp_folder_remove(&folder);
     return logits;
 }
 
 static float *logits_in(const bora_model_writing *writing, bora_written_layout layout)
 {
-    return logits_with(writing, layout, false);
+    return logits_with(writing, layout, BORA_ROUNDING_INT8);
 }
 
 static double nmse(const float *is, const float *should)
@@ -127,6 +127,15 @@ static size_t encode_row(uint32_t type, const float *row, uint64_t n, uint8_t *o
 /* Of the logits, by activations of int8 in the host's products (the fixture's experts are plain C): for each input
  * about 4.5e-5, or 1.7e-4 where a few values stand out, and there are five of them on the way. */
 #define ACTIVATIONS_NMSE 5e-4
+/* By bfloat16 ones with BF16 weights, where that is asked for: about 2.5e-6 for each. */
+#define ROUNDED_NMSE     5e-5
+
+static bool has_bf16(void)
+{
+    bora_cpu cpu;
+    bora_cpu_detect(&cpu);
+    return cpu.avx512_bf16;
+}
 
 /* Rows of 256, which all types have whole blocks of. Every expert takes part: choosing another is no small error. */
 static const bora_tiny_model wide = {1, 256, 256, 8, 2, 32, 256, 2, 2, 0, 0, false, false, true};
@@ -139,16 +148,20 @@ static void types_agree_within_their_error(void **state)
     writing.encoder = encode_row;
     for (size_t t = 0; t < BORA_ARRAY_SIZE(types); t++) {
         writing.type = types[t].type;
-        float *logits = logits_with(&writing, BORA_MODEL_GGUF, true);
+        float *logits = logits_with(&writing, BORA_MODEL_GGUF, BORA_ROUNDING_F32);
         double error = nmse(logits, native);
         if (!(error <= types[t].at_most && error >= types[t].at_most / 8)) /* so small: another type was read */
             fail_msg("%s: nmse %g", types[t].name, error);
-        float *int8 = logits_in(&writing, BORA_MODEL_GGUF);
-        error = nmse(int8, logits);
-        bool is_float = writing.type <= 1 || writing.type == 30; /* their activations stay f32 */
-        if (is_float ? error != 0 : !(error > 1e-6 && error <= ACTIVATIONS_NMSE))
-            fail_msg("%s: nmse %g by int8 activations", types[t].name, error);
-        bora_free(int8);
+        static const bora_rounding roundings[] = {BORA_ROUNDING_INT8, BORA_ROUNDING_BF16};
+        for (size_t i = 0; i < BORA_ARRAY_SIZE(roundings); i++) {
+            float *rounded = logits_with(&writing, BORA_MODEL_GGUF, roundings[i]);
+            const bool is_quantised = types[t].dtype > BORA_DTYPE_BF16, is_bf16 = types[t].dtype == BORA_DTYPE_BF16;
+            const double at_most = is_quantised ? ACTIVATIONS_NMSE : i && is_bf16 && has_bf16() ? ROUNDED_NMSE : 0;
+            error = nmse(rounded, logits);
+            if (!(error <= at_most && (error > 1e-7 || at_most == 0)))
+                fail_msg("%s: nmse %g by activations of %s", types[t].name, error, i ? "bf16" : "int8");
+            bora_free(rounded);
+        }
         bora_free(logits);
     }
     bora_free(native);

@@ -194,7 +194,7 @@ static void test_too_ambiguous(void **state)
     for (; n < 10000 && st == BORA_OK; n++)
         st = bora_machine_step(machine, set, 'a', &set, &err);
     assert_int_equal(st, BORA_E_LIMIT);
-    assert_true(n > 3000);
+    assert_true(n > 2000);
     assert_non_null(strstr(err.message, "too ambiguous"));
     /* And one with less work than that takes. */
     assert_int_equal(bora_machine_start(machine, &set, NULL), BORA_OK);

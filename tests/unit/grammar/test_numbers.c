@@ -35,7 +35,7 @@ static void check_all(const char *type, const char *min, double lo, const char *
 
 static void check_bounds(const char *type, int steps, int from, int to)
 {
-    static char store[TEXTS_MAX][16];
+    static char store[TEXTS_MAX][40];
     const char *texts[TEXTS_MAX];
     size_t n = 0;
     for (int i = from; i <= to; i++, n++) {
@@ -75,7 +75,7 @@ static void test_multiples(void **state)
 {
     (void)state;
     for (int of = 1; of <= 1000; of = of * 3 + 1) {
-        char schema[128], text[16];
+        char schema[192], text[16];
         (void)snprintf(schema, sizeof schema,
                        "{\"type\":\"%s\",\"multipleOf\":%d,\"minimum\":-500,\"exclusiveMaximum\":2001}",
                        of % 2 ? "number" : "integer", of);

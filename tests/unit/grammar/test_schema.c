@@ -310,6 +310,15 @@ static void test_too_much(void **state)
     n = (size_t)snprintf(text, size, "{\"properties\":{\"%0*d\":{}},\"additionalProperties\":true}", 1024, 0);
     assert_int_equal(bora_grammar_from_schema(text, n, &grammar, NULL), BORA_OK);
     bora_grammar_unref(grammar);
+    grammar = NULL;
+    /* Many names and any others beside them: a few states for each of their characters. */
+    n = (size_t)snprintf(text, size, "{\"additionalProperties\":true,\"required\":[\"0 of a few words\"");
+    for (unsigned i = 1; i < 1500; i++)
+        n += (size_t)snprintf(text + n, size - n, ",\"%u of a few words\"", i);
+    n += (size_t)snprintf(text + n, size - n, "]}");
+    assert_int_equal(bora_grammar_from_schema(text, n, &grammar, NULL), BORA_OK);
+    assert_int_equal(grammar_fit(grammar, "{\"0 of a few words\": 3", 22), FIT_BEGIN);
+    bora_grammar_unref(grammar);
     bora_free(text);
 }
 

@@ -72,6 +72,57 @@ static void test_documents_by_bytes(void **state)
     assert_true(n_changed_fit > 100); /* it was put to the test */
 }
 
+/* The next byte by taste: the first of wanted that fits, else any that fits, from a random one on. */
+static uint8_t byte_of_taste(bora_machine *machine, uint32_t set, const char *wanted, uint64_t *seed,
+                             uint32_t *ret_next)
+{
+    uint32_t from = bora_random_below(seed, 256);
+    for (unsigned i = 0; i < 256 + strlen(wanted); i++) {
+        bool is_wanted = i < strlen(wanted);
+        uint8_t byte = is_wanted ? (uint8_t)wanted[i] : (uint8_t)(from + i);
+        assert_int_equal(bora_machine_step(machine, set, byte, ret_next, NULL), BORA_OK);
+        if (*ret_next != BORA_SET_DEAD)
+            return byte;
+    }
+    fail_msg("nothing fits");
+    return 0;
+}
+
+/* Opens whatever can be opened until the bound of depth, and some time longer; then what was begun is ended. */
+static void test_the_deepest_documents(void **state)
+{
+    (void)state;
+    static char text[20000];
+    uint64_t seed = 9;
+    size_t n_deep = 0;
+    for (int i = 0; i < 120; i++) {
+        json_t *schema = i == 0 ? json_object() : bora_schema_random(&seed);
+        char *source = json_dumps(schema, JSON_COMPACT);
+        bora_grammar *grammar = schema_compile(source);
+        bora_machine *machine = NULL;
+        uint32_t set = 0, next = 0;
+        size_t size = 0, depth = 0;
+        assert_int_equal(bora_machine_new(grammar, &machine, NULL), BORA_OK);
+        assert_int_equal(bora_machine_start(machine, &set, NULL), BORA_OK);
+        for (; size < sizeof text && !bora_machine_is_final(machine, set); size++) {
+            if (size > 1500 && bora_machine_is_complete(machine, set))
+                break;
+            const char *wanted = size > 1500 ? "\"]}@.x" : depth < 70 && bora_random_below(&seed, 2) ? "[{\"" : "{[\"";
+            text[size] = (char)byte_of_taste(machine, set, wanted, &seed, &next);
+            depth += text[size] == '[' || text[size] == '{';
+            set = next;
+        }
+        assert_true(size < sizeof text && bora_machine_is_complete(machine, set));
+        must_fit(schema, text, size, "deep document");
+        n_deep += depth >= BORA_GRAMMAR_DEPTH_MAX;
+        bora_machine_free(machine);
+        bora_grammar_unref(grammar);
+        free(source);
+        json_decref(schema);
+    }
+    assert_true(n_deep > 10);
+}
+
 /* ---- tokens ------------------------------------------------------------------------------------------------------ */
 
 typedef struct walker {
@@ -234,6 +285,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_documents_by_bytes),
+        cmocka_unit_test(test_the_deepest_documents),
         cmocka_unit_test(test_walks_of_the_embedded_model),
         cmocka_unit_test(test_walks_of_a_small_tekken),
         cmocka_unit_test(test_walks_of_others),

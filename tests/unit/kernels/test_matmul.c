@@ -244,6 +244,33 @@ static void test_company(void **state)
         fixture_close(&f[i]);
 }
 
+/* Rows so wide that many tokens take several passes over the weights. */
+static void test_wide_rows(void **state)
+{
+    enum { ROWS = 6, COLS = 9000, MAX_N = 53 };
+    static const size_t counts[] = {9, 12, 13, 24, 25, 53};
+    bora_cpu cpu;
+    PATH_OR_SKIP(state, &cpu);
+    random_state = 15;
+    fixture f;
+    fixture_open(&f, &cpu, 2, COLS);
+    for (uint32_t dtype = BORA_DTYPE_F32; dtype <= BORA_DTYPE_BF16; dtype++) {
+        uint8_t *memory;
+        bora_tensor w = random_tensor(dtype, ROWS, COLS, &memory);
+        float *x = random_floats((size_t)MAX_N * COLS), alone[MAX_N * ROWS], y[MAX_N * ROWS];
+        for (size_t t = 0; t < MAX_N; t++)
+            bora_matmul(f.kernels, &w, 1, x + t * COLS, alone + t * ROWS, ROWS);
+        for (size_t i = 0; i < BORA_ARRAY_SIZE(counts); i++) {
+            memset(y, 0xff, sizeof y);
+            bora_matmul(f.kernels, &w, counts[i], x, y, ROWS);
+            assert_memory_equal(y, alone, counts[i] * ROWS * sizeof *y);
+        }
+        bora_free(x);
+        bora_free(memory);
+    }
+    fixture_close(&f);
+}
+
 /* An output does not know which row of the matrix it is. */
 static void test_position_in_matrix(void **state)
 {
@@ -345,7 +372,8 @@ int main(void)
     } on_every_path[] = {
         {"test_definition", test_definition}, {"test_known_values", test_known_values},
         {"test_company", test_company},       {"test_position_in_matrix", test_position_in_matrix},
-        {"test_max_cols", test_max_cols},     {"test_empty", test_empty},
+        {"test_wide_rows", test_wide_rows},   {"test_max_cols", test_max_cols},
+        {"test_empty", test_empty},
     };
     static const char *const path_names[] = {"generic", "avx2", "avx512"};
     struct CMUnitTest tests[3 * BORA_ARRAY_SIZE(on_every_path) + 1];

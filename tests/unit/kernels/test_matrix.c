@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "kernels/matrix.h"
+#include "support/bf16_cases.h"
 #include "support/packed_cases.h"
 #include "support/skip.h"
 
@@ -26,6 +27,7 @@ static void fixture_open(fixture *f, const bora_cpu *cpu, uint32_t n_threads, si
     assert_int_equal(bora_pool_new(n_threads, &f->pool, NULL), BORA_OK);
     assert_int_equal(bora_kernels_new(cpu, f->pool, max_cols, NULL, &f->kernels, NULL), BORA_OK);
     assert_int_equal(bora_region_new(NULL, 0, &f->region, NULL), BORA_OK);
+    bora_kernels_set_rounding(f->kernels, BORA_ROUNDING_BF16); /* all there is */
 }
 
 static void fixture_close(fixture *f)
@@ -77,7 +79,8 @@ static float *product(const fixture *f, const bora_matrix *matrix, const float *
 
 /* ---- results ---------------------------------------------------------------------------------------- */
 
-/* Quantised types: those of the plain path, by itself. Others: those of bora_matmul. */
+/* Quantised types: those of the plain path, by itself; so BF16, where the processor has an instruction for it. Others:
+ * those of bora_matmul. */
 static void test_results(void **state)
 {
     bora_cpu cpu;
@@ -95,7 +98,9 @@ static void test_results(void **state)
             float *x = packed_random_x(n, n_cols, &random);
             bora_matrix *matrix = matrix_new(&f, &w);
             float *y = product(&f, matrix, x, n);
+            const bool is_bf16 = dtype == BORA_DTYPE_BF16 && cpu.avx512_bf16;
             assert_int_equal(bora_matrix_is_packed(matrix), dtype > BORA_DTYPE_BF16);
+            assert_int_equal(bora_matrix_reads_panels(matrix), dtype > BORA_DTYPE_BF16 || is_bf16);
             const size_t stride = (n_rows + 15) / 16 * 16;
             float *should = packed_alloc_exact(n * stride * sizeof *should);
             assert_non_null(should);
@@ -106,6 +111,9 @@ static void test_results(void **state)
                 assert_int_equal(bora_matrix_size(matrix), strips.n_strips * strips.n_units * bora_unit_size(dtype));
                 packed_free(input.panels);
                 packed_free((void *)(uintptr_t)strips.units);
+            } else if (is_bf16) {
+                bf16_multiply(&bora_bf16_plain, &w, x, n, should, stride);
+                assert_int_equal(bora_matrix_size(matrix), w.n_rows * w.row_size);
             } else {
                 bora_matmul(f.kernels, &w, n, x, should, stride);
                 assert_int_equal(bora_matrix_size(matrix), w.n_rows * w.row_size);
@@ -376,8 +384,8 @@ static void test_no_memory(void **state)
 
 int main(void)
 {
-    static uint32_t paths[PACKED_N_PATHS] = {0, 1, 2};
-    static const char *const path_names[] = {"generic", "avx2", "avx512+vnni"};
+    static uint32_t paths[MATRIX_N_PATHS] = {0, 1, 2, 3};
+    static const char *const path_names[] = {"generic", "avx2", "avx512+vnni", "avx512+vnni+bf16"};
     static const struct {
         const char *name;
         CMUnitTestFunction run;
@@ -388,11 +396,11 @@ int main(void)
                          {"test_reader", test_reader},
                          {"test_floats_are_not_reported", test_floats_are_not_reported},
                          {"test_no_memory", test_no_memory}};
-    struct CMUnitTest tests[PACKED_N_PATHS * BORA_ARRAY_SIZE(on_every_path)];
+    struct CMUnitTest tests[MATRIX_N_PATHS * BORA_ARRAY_SIZE(on_every_path)];
     char names[BORA_ARRAY_SIZE(tests)][64];
     size_t n = 0;
     for (size_t i = 0; i < BORA_ARRAY_SIZE(on_every_path); i++)
-        for (size_t path = 0; path < PACKED_N_PATHS; path++, n++) {
+        for (size_t path = 0; path < MATRIX_N_PATHS; path++, n++) {
             (void)snprintf(names[n], sizeof names[n], "%s (%s)", on_every_path[i].name, path_names[path]);
             tests[n] = (struct CMUnitTest){names[n], on_every_path[i].run, NULL, NULL, &paths[path]};
         }

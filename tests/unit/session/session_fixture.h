@@ -171,6 +171,7 @@ static void world_open(world *w)
     assert_ok(bora_mailbox_new(&w->replies, err));
     assert_ok(bora_store_open(w->path, &w->engine.log, w->replies, &w->store, err));
     w->options.layout = bora_model_layout(w->engine.model);
+    w->options.replies = w->replies;
     assert_ok(bora_sessions_new(w->engine.model, w->engine.pipeline, w->engine.scheduler, w->store, &w->options,
                                 &w->engine.log, &w->sessions, err));
 }

@@ -158,6 +158,15 @@ BORA_CLIENT_API bora_client_status bora_client_model(bora_client *client, bora_c
                                                      bora_client_error *err);
 BORA_CLIENT_API bora_client_status bora_client_plugin_list(bora_client *client, bora_client_result **ret_result,
                                                            bora_client_error *err);
+/* kind: "attention", "cache", "expert" or "link"; name: as in the list, or an absolute path. use exchanges the daemon's
+ * plugin of that kind for everybody: only its own user and root may; it waits until that is done. */
+BORA_CLIENT_API bora_client_status bora_client_plugin_info(bora_client *client, const char *kind, const char *name,
+                                                           bora_client_result **ret_result, bora_client_error *err);
+BORA_CLIENT_API bora_client_status bora_client_plugin_use(bora_client *client, const char *kind, const char *name,
+                                                          bora_client_result **ret_result, bora_client_error *err);
+/* Numbers in Prometheus's text format, in the field "text". */
+BORA_CLIENT_API bora_client_status bora_client_metrics(bora_client *client, bora_client_result **ret_result,
+                                                       bora_client_error *err);
 BORA_CLIENT_API bora_client_status bora_client_tokenize(bora_client *client, const char *text, size_t size, bool bos,
                                                         bora_client_result **ret_result, bora_client_error *err);
 BORA_CLIENT_API bora_client_status bora_client_detokenize(bora_client *client, const int32_t *tokens, size_t n_tokens,
@@ -181,17 +190,19 @@ enum {
     BORA_CLIENT_EVENT_ACCEPTED = 1,
     BORA_CLIENT_EVENT_PROGRESS = 2,
     BORA_CLIENT_EVENT_TOKEN = 3,
-    BORA_CLIENT_EVENT_DONE = 4,   /* last */
-    BORA_CLIENT_EVENT_RESULT = 5, /* last */
-    BORA_CLIENT_EVENT_ERROR = 6,  /* last; also made by the library when the connection breaks */
-    BORA_CLIENT_EVENT_LOADING = 7 /* before ACCEPTED: the daemon is still loading its model */
+    BORA_CLIENT_EVENT_DONE = 4,    /* last */
+    BORA_CLIENT_EVENT_RESULT = 5,  /* last */
+    BORA_CLIENT_EVENT_ERROR = 6,   /* last; also made by the library when the connection breaks */
+    BORA_CLIENT_EVENT_LOADING = 7, /* before ACCEPTED: the daemon is still loading its model */
+    BORA_CLIENT_EVENT_QUEUED = 8,  /* before ACCEPTED: it waits for others to make room */
+    BORA_CLIENT_EVENT_CHOICE = 9   /* one of several answers has ended; DONE follows the last of them */
 };
 
 /* What a handler is given. Everything in it is borrowed for the call. */
 typedef struct bora_client_event {
     int32_t kind;
     uint64_t request; /* as bora_client_submit gave it */
-    const char *text; /* TOKEN, DONE: what can be shown now, [text_size]; never NULL */
+    const char *text; /* TOKEN, CHOICE, DONE: what can be shown now, [text_size]; never NULL */
     size_t text_size;
     uint64_t index;                 /* TOKEN: from 0 */
     int32_t token;                  /* TOKEN: its id */
@@ -199,6 +210,8 @@ typedef struct bora_client_event {
     uint64_t n_done, n_total;       /* PROGRESS: prompt tokens run, and to run; LOADING: bytes */
     const bora_client_value *value; /* the event's map with all fields; NULL if the library made the event */
     const bora_client_error *error; /* ERROR; else NULL */
+    uint64_t place, n_waiting;      /* QUEUED: from 1; how many wait in all */
+    uint32_t choice;                /* TOKEN, CHOICE: which of several answers, from 0 */
 } bora_client_event;
 
 /* Called by the thread that uses the client, from inside its call. May submit and cancel on the client, but neither
@@ -251,6 +264,16 @@ typedef struct bora_client_generation {
     size_t n_stops;
     const bora_client_bias *biases; /* [n_biases] */
     size_t n_biases;
+
+    bool is_background;  /* it gets what others leave */
+    uint32_t timeout_ms; /* the answer ends then, as far as it has come (reason "deadline"); 0: never */
+    uint32_t n_choices;  /* so many answers to the one prompt, each with the next seed; 0: one. More only without a
+                          * session */
+    /* What the answer has to look like: a JSON schema, or a grammar in bora's notation; [size]. One of them, or none.
+     */
+    const char *json_schema, *grammar;
+    size_t json_schema_size, grammar_size;
+    uint32_t n_top_logprobs; /* likeliest tokens told with each token ("top" of its value); 0: none */
 } bora_client_generation;
 
 /* The generation as a request, for bora_client_submit. NULL: no memory. */

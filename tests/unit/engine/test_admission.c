@@ -1,0 +1,772 @@
+/* Who begins, and when, where memory is short: everything waits, starts or is refused as it should, nothing that has
+ * begun ever lacks memory, and nothing stands still. */
+#include "scheduler_fixture.h"
+
+#include "engine/task.h"
+
+#define STEADY 3000 /* tokens of an answer that does not end in a test: its cache is as large as they get */
+
+/* The engine with nothing in it. */
+static fixture *open_with(const char *cache, uint32_t n_left_max)
+{
+    engine_options options = ENGINE_DEFAULT;
+    options.expert = "quant";
+    options.cache = cache;
+    options.n_left_max = n_left_max;
+    fixture *f = fixture_open(&options);
+    run(f, generation_of_text(99, 40, 2)); /* what is allocated once is there */
+    return f;
+}
+
+static int setup_quant(void **state)
+{
+    *state = open_with("ring", 0);
+    return 0;
+}
+
+static int setup_shelf(void **state)
+{
+    *state = open_with("ring", 8);
+    return 0;
+}
+
+static int setup_paged(void **state)
+{
+    *state = open_with("paged", 8);
+    return 0;
+}
+
+/* What a cache of n positions may come to need, and at most. The engine sleeps or runs other things; the sizes do not
+ * change. */
+static uint64_t kv(const fixture *f, uint64_t n)
+{
+    return bora_pipeline_kv_size(f->engine.pipeline, n);
+}
+
+static uint64_t kv_max(const fixture *f)
+{
+    return kv(f, STEADY + 100);
+}
+
+static uint64_t page_bytes(const fixture *f, uint64_t n)
+{
+    uint64_t bytes = n * bora_pipeline_kv_position_size(f->engine.pipeline);
+    uint64_t whole = bora_pipeline_kv_sequence_max(f->engine.pipeline);
+    return bytes < whole ? bytes : whole;
+}
+
+static bora_generation *steady(uint32_t which, const char *owner)
+{
+    return owned(generation_of_text(which, 20, STEADY), owner);
+}
+
+static void await_start(fixture *f, const record *r)
+{
+    while (r->n_started == 0 && r->n_done == 0)
+        take(f);
+    assert_int_equal(r->n_started, 1);
+}
+
+static void await_queued(fixture *f, const record *r)
+{
+    while (r->n_queued == 0 && r->n_done == 0)
+        take(f);
+    assert_int_equal(r->n_done, 0);
+    assert_int_equal(r->n_started, 0);
+}
+
+static void end(fixture *f, record *r)
+{
+    cancel(f, r);
+    await(f, r);
+    ended(r, BORA_REASON_CANCELLED);
+}
+
+static void failed(const record *r, bora_status status)
+{
+    ended(r, BORA_REASON_ERROR);
+    assert_int_equal(r->done->status, status);
+}
+
+/* ---- the queue ----------------------------------------------------------------------------------------------------
+ */
+
+static void test_waits_for_room(void **state)
+{
+    fixture *f = *state;
+    engine_leave_room(&f->engine, 2 * kv_max(f) + kv_max(f) / 2);
+    bora_ledger_state books;
+    bora_ledger_get(f->engine.ledger, &books);
+    const uint64_t before = books.accounts[BORA_LEDGER_KV];
+    record *r[4];
+    for (uint32_t i = 0; i < 4; i++)
+        r[i] = submit(f, steady(i, "a"));
+    await_queued(f, r[3]);
+    assert_int_equal(r[0]->n_started + r[1]->n_started, 2);
+    assert_int_equal(r[3]->place, 2);
+    assert_int_equal(r[3]->n_waiting, 2);
+    assert_int_equal(r[2]->place, 1);
+    await_tokens(f, r[0], r[0]->n_tokens + 3); /* a step later everybody can see it */
+    assert_int_equal(stats_of(f).n_running, 2);
+    assert_int_equal(stats_of(f).n_waiting, 2);
+    end(f, r[0]);
+    await_start(f, r[2]);
+    assert_int_equal(r[3]->n_started, 0);
+    end(f, r[3]); /* from the queue */
+    assert_int_equal(r[3]->n_started, 0);
+    await_tokens(f, r[2], 5);
+    end(f, r[1]);
+    end(f, r[2]);
+    assert_int_equal(f->n_pressures, 0); /* nobody had anything to close */
+    bora_ledger_get(f->engine.ledger, &books);
+    assert_int_equal(books.accounts[BORA_LEDGER_KV], before);
+}
+
+static void test_too_large(void **state)
+{
+    fixture *f = *state;
+    engine_leave_room(&f->engine, kv(f, 200) * 11 / 10);
+    record *small = submit(f, owned(generation_of_text(1, 20, 150), "a"));
+    await_tokens(f, small, 1);
+    record *large = run(f, steady(2, "a"));
+    failed(large, BORA_E_LIMIT);
+    assert_non_null(strstr(large->done->error.message, "too large"));
+    assert_int_equal(large->n_started + large->n_queued, 0);
+    assert_int_equal(small->n_done, 0); /* it was told at once */
+    await(f, small);
+    ended(small, BORA_REASON_LENGTH);
+}
+
+/* The owner who began least lately is next, however many others ask for. */
+static void test_owners_take_turns(void **state)
+{
+    fixture *f = *state;
+    engine_leave_room(&f->engine, kv_max(f) + kv_max(f) / 2);
+    record *first = submit(f, steady(0, "a")), *a[4], *b[2], *c;
+    await_start(f, first);
+    for (uint32_t i = 0; i < 4; i++)
+        a[i] = submit(f, steady(i, "a"));
+    for (uint32_t i = 0; i < 2; i++)
+        b[i] = submit(f, steady(i, "b"));
+    c = submit(f, steady(0, "c"));
+    await_queued(f, c);
+    record *order[] = {first, b[0], c, a[0], b[1], a[1], a[2], a[3]};
+    for (size_t i = 0; i + 1 < BORA_ARRAY_SIZE(order); i++) {
+        end(f, order[i]);
+        await_start(f, order[i + 1]);
+        for (size_t j = i + 2; j < BORA_ARRAY_SIZE(order); j++)
+            assert_int_equal(order[j]->n_started, 0);
+    }
+    end(f, a[3]);
+}
+
+static void test_interactive_first(void **state)
+{
+    fixture *f = *state;
+    engine_leave_room(&f->engine, kv_max(f) + kv_max(f) / 2);
+    record *first = submit(f, steady(0, "a"));
+    await_start(f, first);
+    bora_generation *generation = steady(1, "b");
+    generation->is_background = true;
+    record *background = submit(f, generation);
+    await_queued(f, background);
+    record *interactive = submit(f, steady(2, "a"));
+    await_queued(f, interactive);
+    end(f, first);
+    await_start(f, interactive);
+    assert_int_equal(background->n_started, 0);
+    end(f, interactive);
+    await_start(f, background);
+    end(f, background);
+}
+
+/* ---- making room --------------------------------------------------------------------------------------------------
+ */
+
+static void test_left_overs_go_first(void **state)
+{
+    fixture *f = *state;
+    engine_leave_room(&f->engine, 2 * kv_max(f) + kv_max(f) / 4);
+    for (uint32_t i = 0; i < 3; i++)
+        ended(run(f, owned(generation_of_text(i, 300, 1), "a")), BORA_REASON_LENGTH);
+    assert_in_range(stats_of(f).n_left_over, 1, 3);
+    record *one = submit(f, steady(5, "b")), *two = submit(f, steady(6, "c"));
+    await_tokens(f, one, 1);
+    await_tokens(f, two, 1);
+    assert_int_equal(stats_of(f).n_left_over, 0);
+    assert_int_equal(f->n_pressures, 0);
+    assert_int_equal(one->n_queued + two->n_queued, 0);
+    end(f, one);
+    end(f, two);
+}
+
+static void close_all(fixture *f)
+{
+    for (size_t i = 0; i < f->n_records; i++)
+        if (f->records[i]->n_done && f->records[i]->done->sequence)
+            close_sequence(f, f->records[i]);
+    bora_scheduler_relieved(f->engine.scheduler);
+}
+
+static record *keep_one(fixture *f, uint32_t which)
+{
+    bora_generation *generation = owned(generation_of_text(which, 300, 1), "a");
+    generation->keep = true;
+    record *r = run(f, generation);
+    ended(r, BORA_REASON_LENGTH);
+    assert_non_null(r->done->sequence);
+    return r;
+}
+
+static void test_pressure(void **state)
+{
+    fixture *f = *state;
+    f->on_pressure = close_all;
+    keep_one(f, 0);
+    keep_one(f, 1);
+    engine_leave_room(&f->engine, kv_max(f) / 2);
+    record *r = submit(f, steady(2, "b"));
+    await_tokens(f, r, 1);
+    assert_int_equal(f->n_pressures, 1);
+    assert_in_range(f->pressure_bytes, 1, kv_max(f));
+    assert_int_equal(stats_of(f).n_on_shelf, 0);
+    assert_int_equal(stats_of(f).n_pressures, 1);
+    end(f, r);
+}
+
+static void close_nothing(fixture *f)
+{
+    assert_true(f->n_pressures < 10); /* not again and again */
+    bora_scheduler_relieved(f->engine.scheduler);
+}
+
+/* Whoever was asked had nothing to close. While something runs that is waited for; then it is an error. */
+static void test_pressure_in_vain(void **state)
+{
+    fixture *f = *state;
+    f->on_pressure = close_nothing;
+    record *kept = keep_one(f, 0);
+    engine_leave_room(&f->engine, kv_max(f) + kv_max(f) / 4);
+    record *one = submit(f, steady(1, "b")), *two = submit(f, steady(2, "c"));
+    await_start(f, one);
+    await_queued(f, two);
+    await_tokens(f, one, 20);
+    assert_int_equal(two->n_done, 0);
+    end(f, one);
+    await_start(f, two);
+    record *three = submit(f, owned(generation_of_text(3, 20, 1), "c"));
+    await(f, three);
+    ended(three, BORA_REASON_LENGTH);
+    end(f, two);
+    /* Nothing runs, and what is there stays. */
+    f->n_pressures = 0;
+    engine_leave_all(&f->engine);
+    engine_leave_room(&f->engine, kv_max(f) / 2);
+    record *last = run(f, steady(4, "c"));
+    failed(last, BORA_E_BUSY);
+    assert_int_equal(last->n_started, 0);
+    /* When it goes, there is room. */
+    close_sequence(f, kept);
+    last = submit(f, steady(4, "c"));
+    await_start(f, last);
+    end(f, last);
+}
+
+/* Pages that are on their way to the store take room; when they are there it goes on. */
+static void test_waits_for_the_store(void **state)
+{
+    fixture *f = *state;
+    bora_generation *generation = owned(generation_of_text(1, 200, 1), "a");
+    generation->export_pages = true;
+    record *stored = run(f, generation);
+    ended(stored, BORA_REASON_LENGTH);
+    assert_true(stored->done->store_size > 0);
+    engine_leave_room(&f->engine, kv_max(f) - 1);
+    record *r = submit(f, steady(2, "b"));
+    await_queued(f, r);
+    assert_int_equal(stats_of(f).n_running, 0);
+    bora_event_free(stored->done); /* nobody tells the engine */
+    stored->done = NULL;
+    await_start(f, r);
+    end(f, r);
+}
+
+/* All answers to a prompt have their room from the beginning. */
+static void test_choices_have_room(void **state)
+{
+    fixture *f = *state;
+    engine_leave_room(&f->engine, 5 * kv_max(f) + kv_max(f) / 2);
+    bora_generation *generation = owned(generation_of_text(1, 600, STEADY), "a");
+    generation->n_choices = 4;
+    record *r = submit(f, generation), *others[4];
+    await_start(f, r);
+    for (uint32_t i = 0; i < 4; i++)
+        others[i] = submit(f, owned(generation_of_text(2 + i, 400, STEADY), "b"));
+    await_queued(f, others[3]);
+    assert_int_equal(others[0]->n_started, 1);
+    for (uint32_t i = 0; i < 4; i++)
+        await_tokens(f, r->choices[i], 2);
+    await_tokens(f, others[0], 1);
+    assert_int_equal(others[1]->n_started, 0);
+    cancel(f, r);
+    await(f, r);
+    ended(r, BORA_REASON_CANCELLED);
+    for (uint32_t i = 0; i < 4; i++) {
+        ended(r->choices[i], BORA_REASON_CANCELLED);
+        await_start(f, others[i]);
+    }
+    for (uint32_t i = 0; i < 4; i++)
+        end(f, others[i]);
+}
+
+/* ---- sessions whose caches come and go --------------------------------------------------------------------------- */
+
+/* A conversation as its keeper has it. */
+typedef struct talk {
+    int32_t tokens[1024]; /* [n_tokens] history */
+    size_t n_tokens;
+    bora_sequence *sequence; /* NULL: it is not in memory, or in use */
+    bora_page *pages;        /* [n_pages] what the store has; data from malloc */
+    size_t n_pages;
+    uint64_t n_cached;
+    record *open;
+    size_t n_turns, n_fetched;
+    int32_t last[32]; /* [n_last] the last answer, after n_before tokens */
+    size_t n_last, n_before;
+    size_t n_asked; /* tokens of the history that is open */
+    bool is_lost;   /* pages are refused */
+} talk;
+
+#define TALKS 8
+
+typedef struct keeper {
+    talk talks[TALKS];
+} keeper;
+
+static void talk_drop_pages(talk *t)
+{
+    for (size_t i = 0; i < t->n_pages; i++)
+        free(t->pages[i].data);
+    free(t->pages);
+    t->pages = NULL;
+    t->n_pages = 0;
+}
+
+static void keeper_free(keeper *k)
+{
+    for (size_t i = 0; i < TALKS; i++)
+        talk_drop_pages(&k->talks[i]);
+    free(k);
+}
+
+static bora_page *find_page(talk *t, const bora_page *page)
+{
+    for (size_t i = 0; i < t->n_pages; i++)
+        if (t->pages[i].class_id == page->class_id && t->pages[i].index == page->index)
+            return &t->pages[i];
+    t->pages = realloc(t->pages, (t->n_pages + 1) * sizeof *t->pages);
+    assert_non_null(t->pages);
+    t->pages[t->n_pages] = (bora_page){.data = NULL};
+    return &t->pages[t->n_pages++];
+}
+
+static void talk_store(talk *t, const bora_event *done)
+{
+    if (done->replaced_pages)
+        talk_drop_pages(t);
+    for (size_t i = 0; i < done->n_pages; i++) {
+        const bora_page *from = &done->pages[i];
+        bora_page *to = find_page(t, from);
+        void *data = realloc(to->data, from->size);
+        assert_non_null(data);
+        *to = *from;
+        to->data = data;
+        memcpy(data, from->data, from->size);
+    }
+    t->n_cached = done->n_cached;
+}
+
+static void give_pages(fixture *f, record *r)
+{
+    talk *t = NULL;
+    for (size_t i = 0; i < TALKS && !t; i++)
+        if (((keeper *)f->user)->talks[i].open == r)
+            t = &((keeper *)f->user)->talks[i];
+    assert_non_null(t);
+    t->n_fetched++;
+    uint64_t size = 0;
+    for (size_t i = 0; i < t->n_pages; i++)
+        size += t->pages[i].size;
+    uint64_t promised = page_bytes(f, t->n_cached);
+    size = size < promised ? size : promised;
+    assert_true(bora_ledger_take(f->engine.ledger, BORA_LEDGER_STORE, size)); /* it was promised */
+    bora_page *pages = t->is_lost ? NULL : bora_calloc(t->n_pages, sizeof *pages);
+    for (size_t i = 0; pages && i < t->n_pages; i++) {
+        pages[i] = t->pages[i];
+        pages[i].data = bora_alloc(pages[i].size);
+        assert_non_null(pages[i].data);
+        memcpy(pages[i].data, t->pages[i].data, pages[i].size);
+    }
+    bora_scheduler_give_pages(f->engine.scheduler, bora_steal(&r->reply), pages, pages ? t->n_pages : 0, size);
+}
+
+/* A turn: n new tokens of a text, and an answer. */
+static record *turn(fixture *f, talk *t, uint32_t which, size_t n, uint32_t max_generated, const char *owner)
+{
+    assert_null(t->open);
+    assert_true(t->n_tokens + n + max_generated <= BORA_ARRAY_SIZE(t->tokens));
+    assert_true(max_generated <= BORA_ARRAY_SIZE(t->last));
+    for (size_t i = 0; i < n; i++)
+        t->tokens[t->n_tokens + i] = text_token(which, t->n_tokens + i);
+    bora_generation *generation = owned(generation_of_tokens(t->tokens, t->n_tokens + n, max_generated), owner);
+    generation->keep = generation->export_pages = true;
+    generation->sequence = t->sequence;
+    generation->n_stored = t->sequence ? 0 : t->n_cached;
+    t->sequence = NULL;
+    t->n_asked = t->n_tokens + n;
+    return t->open = submit(f, generation);
+}
+
+/* Its end, as a keeper of sessions takes it. */
+static void settle(fixture *f, talk *t)
+{
+    record *r = t->open;
+    const bora_event *done = r->done;
+    t->open = NULL;
+    assert_true(done->reason == BORA_REASON_LENGTH || done->reason == BORA_REASON_CANCELLED ||
+                done->reason == BORA_REASON_DEADLINE);
+    if (r->n_tokens > 0) {
+        talk_store(t, done);
+        t->n_before = t->n_asked;
+        memcpy(t->tokens + t->n_before, r->tokens, r->n_tokens * sizeof *r->tokens);
+        memcpy(t->last, r->tokens, r->n_tokens * sizeof *r->tokens);
+        t->n_last = r->n_tokens;
+        t->n_tokens = t->n_before + r->n_tokens;
+        t->sequence = done->sequence;
+        t->n_turns++;
+        assert_non_null(t->sequence);
+    } else if (done->sequence && done->n_cached == t->n_cached) {
+        t->sequence = done->sequence; /* as it was */
+    } else if (done->sequence) {
+        assert_ok(bora_scheduler_close_sequence(f->engine.scheduler, done->sequence, err));
+    }
+    r->done->sequence = NULL;
+    bora_event_free(r->done); /* it is stored */
+    r->done = NULL;
+}
+
+static void relieve(fixture *f)
+{
+    keeper *k = f->user;
+    for (size_t i = 0; i < TALKS; i++) {
+        talk *t = &k->talks[i];
+        if (t->sequence)
+            assert_ok(bora_scheduler_close_sequence(f->engine.scheduler, t->sequence, err));
+        t->sequence = NULL;
+    }
+    bora_scheduler_relieved(f->engine.scheduler);
+}
+
+static void answer_is(fixture *f, const talk *t)
+{
+    record *r = run(f, owned(generation_of_tokens(t->tokens, t->n_before, (uint32_t)t->n_last), "checks"));
+    ended(r, BORA_REASON_LENGTH);
+    assert_memory_equal(r->tokens, t->last, t->n_last * sizeof *t->last);
+}
+
+static keeper *with_keeper(fixture *f)
+{
+    keeper *k = f->user = calloc(1, sizeof *k);
+    assert_non_null(k);
+    f->on_want_pages = give_pages;
+    f->on_pressure = relieve;
+    return k;
+}
+
+/* Those that wait give up their caches for the one before them, and get them back when it is their turn. */
+static void given_up(fixture *f, bool is_lost)
+{
+    keeper *k = with_keeper(f);
+    for (size_t i = 0; i < 3; i++) {
+        await(f, turn(f, &k->talks[i], (uint32_t)i, 250, 4, "a"));
+        settle(f, &k->talks[i]);
+    }
+    record *blocker = submit(f, owned(generation_of_text(9, 400, STEADY), "b")); /* it has all it will have */
+    await_tokens(f, blocker, 1);
+    k->talks[2].is_lost = is_lost;
+    /* For the first, half of what one of them has is missing. */
+    uint64_t has = bora_sequence_bytes(k->talks[0].sequence), left = kv_max(f) - blocker->kv_bytes;
+    engine_leave_room(&f->engine, left + kv_max(f) - has + page_bytes(f, 407 - 253) - has / 2);
+    record *r[3];
+    for (size_t i = 0; i < 3; i++)
+        r[i] = turn(f, &k->talks[i], (uint32_t)i, 150, 4, "a");
+    int n_wanted[3];
+    for (size_t i = 0; i < 3; i++) {
+        await(f, r[i]);
+        ended(r[i], BORA_REASON_LENGTH);
+        n_wanted[i] = r[i]->n_wanted;
+        if (i == 2) {
+            assert_int_equal(r[2]->n_cached, is_lost ? 0 : 253);
+            assert_int_equal(r[2]->done->replaced_pages, is_lost);
+        }
+        settle(f, &k->talks[i]);
+    }
+    assert_int_equal(n_wanted[0], 0);
+    assert_int_equal(n_wanted[2], 1); /* it was last */
+    end(f, blocker);
+    engine_leave_all(&f->engine);
+    relieve(f);
+    for (size_t i = 0; i < 3; i++)
+        answer_is(f, &k->talks[i]);
+    keeper_free(k);
+}
+
+static void test_given_up(void **state)
+{
+    given_up(*state, false);
+}
+
+static void test_given_up_and_lost(void **state)
+{
+    given_up(*state, true);
+}
+
+/* ---- deadlines ----------------------------------------------------------------------------------------------------
+ */
+
+#define SOON (bora_task_now_ns() + UINT64_C(100000000))
+
+static void test_deadlines(void **state)
+{
+    fixture *f = *state;
+    engine_leave_room(&f->engine, kv_max(f) + page_bytes(f, STEADY) + kv_max(f) / 16);
+    bora_generation *generation = steady(1, "a");
+    generation->deadline_ns = 1; /* long ago */
+    record *past = run(f, generation);
+    ended(past, BORA_REASON_DEADLINE);
+    assert_int_equal(past->n_started, 0);
+    record *first = submit(f, steady(0, "a"));
+    await_start(f, first);
+    generation = steady(1, "b");
+    generation->deadline_ns = SOON;
+    record *waiting = run(f, generation);
+    ended(waiting, BORA_REASON_DEADLINE);
+    assert_int_equal(waiting->n_started, 0);
+    assert_int_equal(first->n_done, 0);
+    end(f, first);
+    generation = steady(1, "b");
+    generation->deadline_ns = bora_task_now_ns() + UINT64_C(500000000);
+    generation->keep = generation->export_pages = true;
+    record *running = run(f, generation);
+    ended(running, BORA_REASON_DEADLINE);
+    assert_int_equal(running->done->status, BORA_OK);
+    assert_int_equal(running->n_started, 1);
+    assert_true(running->n_tokens == 0 || running->done->n_cached == 20 + running->n_tokens - 1);
+    assert_true(running->done->n_pages > 0 || running->done->n_cached == 0);
+    close_sequence(f, running);
+}
+
+/* Nothing runs, and nobody answers: the time still passes. */
+static void test_deadlines_of_an_idle_engine(void **state)
+{
+    fixture *f = *state;
+    record *kept = keep_one(f, 0);
+    engine_leave_room(&f->engine, kv_max(f) / 2);
+    bora_generation *generation = steady(1, "b");
+    generation->deadline_ns = SOON;
+    record *r = run(f, generation); /* PRESSURE is not answered */
+    ended(r, BORA_REASON_DEADLINE);
+    if (f->n_pressures > 0) /* it was late */
+        bora_scheduler_relieved(f->engine.scheduler);
+    close_sequence(f, kept);
+    generation = steady(1, "b");
+    generation->n_stored = 10;
+    generation->deadline_ns = SOON;
+    r = run(f, generation); /* neither is WANT_PAGES */
+    ended(r, BORA_REASON_DEADLINE);
+    assert_int_equal(stats_of(f).n_waiting, 0);
+    if (r->reply)
+        bora_scheduler_give_pages(f->engine.scheduler, bora_steal(&r->reply), NULL, 0, 0); /* too late */
+    generation = steady(1, "b");
+    generation->n_stored = 10;
+    r = submit(f, generation);
+    while (!r->reply)
+        take(f);
+    end(f, r); /* freed with its record */
+}
+
+static void test_stop(void **state)
+{
+    fixture *f = *state;
+    record *kept = keep_one(f, 0);
+    engine_leave_room(&f->engine, 2 * kv_max(f) + kv_max(f) / 2);
+    record *running = submit(f, steady(1, "a"));
+    await_tokens(f, running, 1);
+    bora_generation *generation = owned(generation_of_text(2, 20, 1), "a");
+    generation->n_stored = 10;
+    record *restoring = submit(f, generation);
+    while (!restoring->reply)
+        take(f);
+    record *waiting[3];
+    for (uint32_t i = 0; i < 3; i++)
+        waiting[i] = submit(f, steady(i, "b"));
+    while (f->n_pressures == 0)
+        take(f);
+    bora_scheduler_stop(f->engine.scheduler);
+    await(f, running);
+    ended(running, BORA_REASON_SHUTDOWN);
+    await(f, restoring);
+    ended(restoring, BORA_REASON_SHUTDOWN);
+    for (size_t i = 0; i < 3; i++) {
+        await(f, waiting[i]);
+        ended(waiting[i], BORA_REASON_SHUTDOWN);
+    }
+    bora_scheduler_relieved(f->engine.scheduler);
+    bora_scheduler_give_pages(f->engine.scheduler, bora_steal(&restoring->reply), NULL, 0, 0);
+    ended(run(f, steady(5, "a")), BORA_REASON_SHUTDOWN);
+    kept->done->sequence = NULL; /* closed with the engine */
+}
+
+/* ---- everything at once -------------------------------------------------------------------------------------------
+ */
+
+static uint32_t next(uint32_t *seed)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 8;
+}
+
+static record *submit_one(fixture *f, uint32_t *seed)
+{
+    static const char *const owners[] = {"a", "b", "c"};
+    const char *owner = owners[next(seed) % 3];
+    uint32_t which = next(seed) % 6;
+    size_t n = 10 + next(seed) % 200;
+    bora_generation *generation = owned(generation_of_text(which, n, 1 + next(seed) % 12), owner);
+    generation->is_background = next(seed) % 5 == 0;
+    generation->export_pages = next(seed) % 4 == 0;
+    if (next(seed) % 6 == 0) {
+        generation->n_choices = 3;
+        generation->export_pages = false;
+        generation->sampling.temperature = 1;
+    }
+    return submit(f, generation);
+}
+
+static void soak(fixture *f, uint32_t seed, size_t n_turns)
+{
+    keeper *k = with_keeper(f);
+    record *open[4] = {NULL};
+    size_t n_ended = 0, n_begun = 0, n_large = 0;
+    bora_ledger_state before, after;
+    bora_ledger_get(f->engine.ledger, &before);
+    engine_leave_room(&f->engine, kv_max(f) + 2 * page_bytes(f, 2048) + kv_max(f));
+    while (n_ended < n_turns) {
+        size_t n_open = 0;
+        for (size_t i = 0; i < TALKS; i++) {
+            talk *t = &k->talks[i];
+            if (t->open && t->open->n_done) {
+                settle(f, t);
+                n_ended++;
+            }
+            if (t->n_tokens > 700) { /* that one is over */
+                if (t->sequence && !t->open)
+                    assert_ok(bora_scheduler_close_sequence(f->engine.scheduler, t->sequence, err));
+                if (!t->open) {
+                    talk_drop_pages(t);
+                    *t = (talk){.n_fetched = t->n_fetched};
+                }
+            }
+            if (!t->open && n_begun < n_turns && next(&seed) % 2) {
+                turn(f, t, (uint32_t)i, 5 + next(&seed) % 120, 1 + next(&seed) % 8, i % 2 ? "a" : "b");
+                n_begun++;
+            } else if (t->open && next(&seed) % 64 == 0) {
+                cancel(f, t->open);
+            }
+            n_open += t->open != NULL;
+        }
+        for (size_t i = 0; i < BORA_ARRAY_SIZE(open); i++) {
+            if (open[i] && open[i]->n_done) {
+                ended(open[i], BORA_REASON_LENGTH);
+                bora_event_free(open[i]->done);
+                open[i]->done = NULL;
+                open[i] = NULL;
+            }
+            if (!open[i] && n_begun < n_turns)
+                open[i] = submit_one(f, &seed);
+        }
+        if (next(&seed) % 16 == 0 && f->n_records + 1 < RECORDS_MAX) {
+            bora_generation *large = steady(1, "d");
+            large->n_choices = 8;
+            record *r = run(f, large);
+            failed(r, BORA_E_LIMIT);
+            n_large++;
+        }
+        if (n_open > 0)
+            take(f);
+    }
+    for (size_t i = 0; i < BORA_ARRAY_SIZE(open); i++)
+        if (open[i]) {
+            await(f, open[i]);
+            ended(open[i], BORA_REASON_LENGTH);
+            bora_event_free(open[i]->done);
+            open[i]->done = NULL;
+        }
+    size_t n_fetched = 0;
+    for (size_t i = 0; i < TALKS; i++)
+        n_fetched += k->talks[i].n_fetched;
+    assert_true(n_fetched > 0);
+    assert_true(f->n_pressures > 0);
+    assert_true(n_large > 0);
+    /* Nothing is left, and what was said was right. */
+    f->on_pressure = NULL;
+    relieve(f);
+    engine_leave_all(&f->engine);
+    for (size_t i = 0; i < TALKS; i++)
+        if (k->talks[i].n_last > 0)
+            answer_is(f, &k->talks[i]);
+    bora_ledger_get(f->engine.ledger, &after);
+    assert_true(after.peak <= after.limit);
+    for (uint32_t i = 0; i < BORA_LEDGER_COUNT; i++)
+        if (i != BORA_LEDGER_KV && i != BORA_LEDGER_ACTIVATIONS) /* room for large batches is made once */
+            assert_int_equal(after.accounts[i], before.accounts[i]);
+    assert_in_range(after.accounts[BORA_LEDGER_ACTIVATIONS] - before.accounts[BORA_LEDGER_ACTIVATIONS], 0, 65536);
+    const uint64_t left = stats_of(f).shelf_bytes; /* each for itself, without the heads of pieces of memory */
+    assert_true(after.accounts[BORA_LEDGER_KV] <= before.accounts[BORA_LEDGER_KV] + left + left / 16);
+    keeper_free(k);
+}
+
+static void test_soak(void **state)
+{
+    soak(*state, 1, 60);
+}
+
+static void test_soak_with_shelf(void **state)
+{
+    soak(*state, 2, 60);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_waits_for_room, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_too_large, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_owners_take_turns, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_interactive_first, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_left_overs_go_first, setup_shelf, teardown),
+        cmocka_unit_test_setup_teardown(test_pressure, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_pressure_in_vain, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_waits_for_the_store, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_choices_have_room, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_choices_have_room, setup_paged, teardown),
+        cmocka_unit_test_setup_teardown(test_given_up, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_given_up_and_lost, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_deadlines, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_deadlines_of_an_idle_engine, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_stop, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_soak, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_soak_with_shelf, setup_shelf, teardown),
+        cmocka_unit_test_setup_teardown(test_soak_with_shelf, setup_paged, teardown),
+    };
+    return cmocka_run_group_tests_name("admission", tests, NULL, NULL);
+}
