@@ -331,8 +331,11 @@ static bora_status build(borad *self, bora_error *err)
     self->option_items = bora_calloc(self->config.n_options, sizeof *self->option_items);
     if (!self->option_items)
         return bora_fail(err, BORA_E_NOMEM, "plugin options");
+    bora_status st = bora_mailbox_new(&self->replies, err);
+    if (st != BORA_OK)
+        return st;
     fill_house_options(self);
-    bora_status st = bora_house_new(self->model_path, plugins, &self->house_options, &self->log, &self->house, err);
+    st = bora_house_new(self->model_path, plugins, &self->house_options, &self->log, &self->house, err);
     return st == BORA_OK ? bora_house_open(self->house, err) : st;
 }
 
