@@ -82,6 +82,7 @@ static void on_accepted(bora_test_answer *a, const bora_client_event *event)
     a->n_history = number(event, "n_history");
     a->n_cached = number(event, "n_cached");
     a->n_rerun = number(event, "n_rerun");
+    a->n_reused = number(event, "n_reused");
     a->n_prompt = number(event, "n_prompt");
     a->seed = number(event, "seed");
     a->system_ignored = bora_client_value_bool(bora_client_value_get(event->value, "system_ignored"), false);

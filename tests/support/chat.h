@@ -25,7 +25,7 @@ typedef struct bora_test_answer {
     char *text; /* all that was shown; zero-terminated */
     size_t text_size;
     char session[72], session_id[40];
-    uint64_t turn, n_history, n_cached, n_rerun, n_prompt, seed; /* accepted */
+    uint64_t turn, n_history, n_cached, n_rerun, n_reused, n_prompt, seed; /* accepted */
     bool system_ignored;
     char reason[16]; /* done, and what follows */
     uint64_t n_generated, kv_bytes;
