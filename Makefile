@@ -44,7 +44,7 @@ LIBS_TEST   = $(shell pkg-config --libs $(PKGS_TEST) 2>/dev/null)
 # ---- sources ---------------------------------------------------------------------------------------------------
 
 # From the bottom up; each may use those before it.
-LAYERS := base model grammar kernels plugin engine session server
+LAYERS := base model grammar kernels plugin engine session house server
 
 sources_of = $(sort $(shell find $(1) -name '*.c' 2>/dev/null))
 objects_of = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))

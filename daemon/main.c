@@ -1,10 +1,11 @@
 /* borad: reads the configuration, puts the house together, serves until a signal, takes it apart again.
  *
- *   config -> log -> memory ledger -> model -> pipeline -> scheduler (engine thread) -> store (store thread)
- *          -> sessions -> server (this thread)
+ *   config -> log -> memory ledger -> house (model, pipeline) -> store (store thread) -> house (scheduler, which is the
+ *          engine thread, and sessions) -> server (this thread)
  *
  * Of model and pipeline only the headers, options and plugins are looked at before the socket is there, which is quick;
- * the weights are made ready behind it, on a thread of the scheduler's. */
+ * the weights are made ready behind it, on a thread of the scheduler's. The server may put another house in the place
+ * of the first. */
 #include "config.h"
 
 #include "base/file.h"
@@ -84,18 +85,14 @@ typedef struct borad {
     bora_log log;
     char *base;                                           /* folder above that of the program: <base>/bin/borad */
     char *model_path, *plugin_path, *endpoint, *database; /* as resolved; endpoint: libc's memory */
-    bora_plugin_option *option_items;
-    bora_plugin_option *swap_items; /* of one plugin, for plugin.use */
-    bora_plugin_options plugin_options[BORA_PLUGIN_KINDS + 1];
+    char *model_search;                                   /* where models are looked for by name */
+    bora_plugin_option *option_items;                     /* of one plugin, as asked for last */
     bora_ledger *ledger;
     bool has_program; /* the program's allowance is taken */
-    bora_model *model;
-    bora_loader *loader;
-    bora_pipeline *pipeline;
-    bora_mailbox *events, *replies;
-    bora_scheduler *scheduler;
+    bora_house_options house_options;
+    bora_house *house; /* the server's, as long as there is one */
+    bora_mailbox *replies;
     bora_store *store;
-    bora_sessions *sessions;
     bora_server *server;
     int listen_fd; /* from the service manager; -1: none */
     bool private_dir;
@@ -195,16 +192,16 @@ static bora_status find_base(borad *self, bora_error *err)
 /* What is configured, by path or by name. */
 static bora_status find_configured_model(borad *self, bora_error *err)
 {
-    BORA_CLEANUP(bora_freep) char *standard = bora_model_search_default(self->base);
-    if (!standard)
-        return bora_fail(err, BORA_E_NOMEM, "model");
-    const char *search = self->config.model_search ? self->config.model_search : standard;
-    return bora_model_find(self->config.model, search, &self->model_path, err);
+    return bora_model_find(self->config.model, self->model_search, &self->model_path, err);
 }
 
 /* Else the embedded default: as installed, or from the build tree (<tree>/build/bin/borad). */
 static bora_status find_model(borad *self, bora_error *err)
 {
+    self->model_search =
+        self->config.model_search ? bora_strdup(self->config.model_search) : bora_model_search_default(self->base);
+    if (!self->model_search)
+        return bora_fail(err, BORA_E_NOMEM, "model");
     if (self->config.model)
         return find_configured_model(self, err);
     BORA_CLEANUP(bora_freep) char *installed = bora_format("%s/share/bora/models/bora-tiny-q8_0.gguf", self->base);
@@ -268,37 +265,43 @@ static bora_status find_socket(borad *self, bora_error *err)
 
 /* ---- building and taking apart --------------------------------------------------------------------------------- */
 
-static bora_status open_pipeline(borad *self, bora_error *err)
+static bora_plugin_options plugin_options_of(void *arg, uint32_t kind, const char *name)
+{
+    borad *self = arg;
+    return bora_config_plugin_options(&self->config, kind, name, self->option_items);
+}
+
+/* What is the same for every model. */
+static void fill_house_options(borad *self)
 {
     const bora_config *config = &self->config;
-    uint32_t stated = bora_model_hparams(self->model)->context_length;
-    bora_pipeline_options options = {
-        .n_threads = config->n_threads,
-        .n_stages = config->n_stages,
-        .max_tokens = config->batch_tokens,
-        .max_logits = config->n_running_max,
-        .slack = config->slack,
-        .max_positions = config->context ? config->context
-                         : stated        ? stated
-                                         : CONTEXT_DEFAULT,
-        .kv_dtype = config->kv_dtype,
-        .rounding = config->rounding,
-        .plugin_path = self->plugin_path,
-        .ledger = self->ledger,
+    self->house_options = (bora_house_options){
+        .search = self->model_search,
+        .model = {.layout = config->layout, .window = config->window, .ledger = self->ledger},
+        .pipeline = {.n_threads = config->n_threads,
+                     .n_stages = config->n_stages,
+                     .max_tokens = config->batch_tokens,
+                     .max_logits = config->n_running_max,
+                     .slack = config->slack,
+                     .max_positions = config->context,
+                     .kv_dtype = config->kv_dtype,
+                     .rounding = config->rounding,
+                     .plugin_path = self->plugin_path,
+                     .ledger = self->ledger},
+        .context = CONTEXT_DEFAULT,
+        .scheduler = {.chunk = config->chunk,
+                      .batch_tokens = config->batch_tokens,
+                      .max_running = config->n_running_max,
+                      .max_step_ms = config->max_step_ms,
+                      .slow_step_ms = config->slow_step_ms,
+                      .n_left_max = config->n_left_max},
+        .sessions = {.n_live_max = config->n_live_max,
+                     .n_open_max = config->n_open_max,
+                     .n_owner_max = config->n_owner_max,
+                     .replies = self->replies},
+        .plugin_options = plugin_options_of,
+        .plugin_options_arg = self,
     };
-    self->option_items = bora_calloc(config->n_options, sizeof *self->option_items);
-    self->swap_items = bora_calloc(config->n_options, sizeof *self->swap_items);
-    if (!self->option_items || !self->swap_items)
-        return bora_fail(err, BORA_E_NOMEM, "plugin options");
-    bora_plugin_option *items = self->option_items;
-    for (uint32_t kind = 1; kind <= BORA_PLUGIN_KINDS; kind++) {
-        options.plugins[kind] = config->plugins[kind];
-        self->plugin_options[kind] = bora_config_plugin_options(config, kind, config->plugins[kind], items);
-        options.plugin_options[kind] = &self->plugin_options[kind];
-        items += self->plugin_options[kind].n;
-    }
-    bora_loader_watch(self->loader, &options);
-    return bora_pipeline_open(self->model, &options, &self->log, &self->pipeline, err);
 }
 
 static bora_status make_ledger(borad *self, bora_error *err)
@@ -322,48 +325,26 @@ static bora_status make_ledger(borad *self, bora_error *err)
 
 static bora_status build(borad *self, bora_error *err)
 {
-    const bora_config *config = &self->config;
-    bora_model_options model_options = {.layout = config->layout, .window = config->window, .ledger = self->ledger};
-    bora_status st = bora_model_open(self->model_path, &model_options, &self->log, &self->model, err);
-    if (st == BORA_OK)
-        st = bora_loader_new(self->model, &self->log, &self->loader, err);
-    return st == BORA_OK ? open_pipeline(self, err) : st;
-}
-
-static bora_plugin_options plugin_options_of(void *arg, uint32_t kind, const char *name)
-{
-    borad *self = arg;
-    return bora_config_plugin_options(&self->config, kind, name, self->swap_items);
+    const char *plugins[BORA_PLUGIN_KINDS + 1] = {0};
+    for (uint32_t kind = 1; kind <= BORA_PLUGIN_KINDS; kind++)
+        plugins[kind] = self->config.plugins[kind];
+    self->option_items = bora_calloc(self->config.n_options, sizeof *self->option_items);
+    if (!self->option_items)
+        return bora_fail(err, BORA_E_NOMEM, "plugin options");
+    bora_status st = bora_mailbox_new(&self->replies, err);
+    if (st != BORA_OK)
+        return st;
+    fill_house_options(self);
+    st = bora_house_new(self->model_path, plugins, &self->house_options, &self->log, &self->house, err);
+    return st == BORA_OK ? bora_house_open(self->house, err) : st;
 }
 
 static bora_status start(borad *self, bora_error *err)
 {
     const bora_config *config = &self->config;
-    bora_scheduler_options scheduler_options = {.chunk = config->chunk,
-                                                .batch_tokens = config->batch_tokens,
-                                                .max_running = config->n_running_max,
-                                                .max_step_ms = config->max_step_ms,
-                                                .slow_step_ms = config->slow_step_ms,
-                                                .n_left_max = config->n_left_max,
-                                                .loader = self->loader};
-    bora_status st = bora_mailbox_new(&self->events, err);
+    bora_status st = bora_store_open(self->database, &self->log, self->replies, &self->store, err);
     if (st == BORA_OK)
-        st = bora_mailbox_new(&self->replies, err);
-    if (st == BORA_OK)
-        st = bora_store_open(self->database, &self->log, self->replies, &self->store, err);
-    if (st == BORA_OK)
-        st = bora_scheduler_new(self->pipeline, &scheduler_options, self->events, &self->log, &self->scheduler, err);
-    bora_sessions_options sessions_options = {
-        .layout = bora_model_layout(self->model),
-        .n_live_max = config->n_live_max,
-        .n_open_max = config->n_open_max,
-        .n_owner_max = config->n_owner_max,
-        .context = bora_pipeline_options_of(self->pipeline)->max_positions,
-        .replies = self->replies,
-    };
-    if (st == BORA_OK)
-        st = bora_sessions_new(self->model, self->pipeline, self->scheduler, self->store, &sessions_options, &self->log,
-                               &self->sessions, err);
+        st = bora_house_start(self->house, self->store, err);
     bora_server_options server_options = {
         .endpoint = self->endpoint,
         .listen_fd = self->listen_fd,
@@ -374,11 +355,8 @@ static bora_status start(borad *self, bora_error *err)
         .plugin_options = plugin_options_of,
         .plugin_options_arg = self,
         .ledger = self->ledger,
-        .model = self->model,
-        .pipeline = self->pipeline,
-        .scheduler = self->scheduler,
-        .sessions = self->sessions,
-        .events = self->events,
+        .store = self->store,
+        .house = self->house,
         .replies = self->replies,
     };
     if (st == BORA_OK)
@@ -386,14 +364,13 @@ static bora_status start(borad *self, bora_error *err)
     return st;
 }
 
-/* What is still in the mailboxes has nobody waiting for it, but owns memory. */
-static void empty_mailboxes(borad *self)
+/* What is still in the mailbox has nobody waiting for it, but owns memory. */
+static void empty_replies(borad *self)
 {
+    bora_sessions *sessions = self->house ? bora_house_sessions(self->house) : NULL;
     bora_mail *mail;
-    while (self->sessions && self->replies && (mail = bora_mailbox_take(self->replies)))
-        ((bora_store_job *)mail)->done((bora_store_job *)mail, self->sessions);
-    while (self->events && (mail = bora_mailbox_take(self->events)))
-        bora_event_free((bora_event *)mail);
+    while (sessions && self->replies && (mail = bora_mailbox_take(self->replies)))
+        ((bora_store_job *)mail)->done((bora_store_job *)mail, sessions);
 }
 
 /* All have given back by now what they took. */
@@ -410,26 +387,25 @@ static void free_ledger(borad *self)
     bora_ledger_free(self->ledger);
 }
 
-/* The server goes last of those that requests pass through: jobs that come back from the store still answer them. */
+/* The server goes after the store: jobs that come back from it still answer its requests. */
 static void take_apart(borad *self)
 {
-    if (self->sessions)
-        bora_sessions_stop(self->sessions); /* it uses the scheduler no more */
-    bora_scheduler_free(self->scheduler);
+    if (self->server)
+        self->house = bora_server_house(self->server);
+    if (self->house) {
+        bora_house_stop(self->house);
+        bora_house_leave(self->house);
+    }
     bora_store_close(self->store);
-    empty_mailboxes(self);
-    bora_sessions_free(self->sessions);
+    empty_replies(self);
     bora_server_free(self->server);
-    bora_pipeline_free(self->pipeline);
-    bora_loader_free(self->loader);
-    bora_model_free(self->model);
+    bora_house_free(self->house);
     free_ledger(self);
-    bora_mailbox_free(self->events);
     bora_mailbox_free(self->replies);
     bora_free(self->option_items);
-    bora_free(self->swap_items);
     bora_free(self->base);
     bora_free(self->model_path);
+    bora_free(self->model_search);
     bora_free(self->plugin_path);
     bora_free(self->database);
     free(self->endpoint);
@@ -466,13 +442,14 @@ static bora_status run(borad *self, bool check_only, bora_error *err)
         st = build(self, err);
     if (st != BORA_OK)
         return st;
-    const bora_pipeline_options *options = bora_pipeline_options_of(self->pipeline);
+    const bora_pipeline *pipeline = bora_house_pipeline(self->house);
+    const bora_pipeline_options *options = bora_pipeline_options_of(pipeline);
     bora_logf(&self->log, BORA_LOG_INFO, "bora %s, model %s (%s), %u threads, %u %s, %s", BORA_VERSION,
-              bora_model_name(self->model), self->model_path, options->n_threads, options->n_stages,
-              options->n_stages == 1 ? "stage" : "stages", bora_cpu_name(bora_pipeline_cpu(self->pipeline)));
+              bora_model_name(bora_house_model(self->house)), self->model_path, options->n_threads, options->n_stages,
+              options->n_stages == 1 ? "stage" : "stages", bora_cpu_name(bora_pipeline_cpu(pipeline)));
     if (!check_only)
         return serve(self, err);
-    if ((st = bora_loader_run(self->loader, self->pipeline, err)) != BORA_OK)
+    if ((st = bora_house_load(self->house, err)) != BORA_OK)
         return st;
     return puts("configuration, model and plugins are in order") < 0 ? bora_fail(err, BORA_E_IO, "writing") : BORA_OK;
 }

@@ -14,6 +14,8 @@ struct bora_loader {
     bool forgets;                  /* memory is short: the page cache gives the file up, too */
     uint64_t started_ns, told_ns;  /* of the run, of the log's last line */
     bool is_running;               /* later, plugins that take the place of others may read weights again */
+    bool (*begin)(void *arg); /* may be NULL */
+    void *begin_arg;
     const uint8_t *ahead, *behind; /* end of what was asked for ahead of time, and of what was read last */
 };
 
@@ -96,6 +98,8 @@ static void log_end(const bora_loader *loader)
 bora_status bora_loader_run(bora_loader *loader, bora_pipeline *pipeline, bora_error *err)
 {
     const uint64_t size = bora_model_size(loader->model);
+    if (loader->begin && !loader->begin(loader->begin_arg))
+        return bora_fail(err, BORA_E_CANCELLED, "cancelled");
     loader->started_ns = loader->told_ns = bora_task_now_ns();
     loader->forgets = bora_model_memory_is_short(loader->model);
     bora_logf(loader->log, BORA_LOG_INFO, "loading model '%s', %llu MiB%s", bora_model_name(loader->model),
@@ -107,6 +111,12 @@ bora_status bora_loader_run(bora_loader *loader, bora_pipeline *pipeline, bora_e
     if (st == BORA_OK)
         log_end(loader);
     return st;
+}
+
+void bora_loader_begin_with(bora_loader *loader, bool (*fn)(void *arg), void *arg)
+{
+    loader->begin = fn;
+    loader->begin_arg = arg;
 }
 
 void bora_loader_cancel(bora_loader *loader)

@@ -20,8 +20,8 @@ typedef struct bora_pace {
 
 /* A step of n_decoding and n_prompt rows took ns. */
 void bora_pace_learn(bora_pace *pace, uint32_t n_decoding, uint32_t n_prompt, uint64_t ns);
-/* What a step may take in which somebody decodes: max_step_ns, or without it (0) 1.8 times a step without prompts, and
- * in any case BORA_PACE_FLOOR_NS. */
+/* What a step may take in which somebody decodes: max_step_ns; without it (0) 1.8 times a step without prompts, at
+ * least BORA_PACE_FLOOR_NS. */
 uint64_t bora_pace_limit(const bora_pace *pace, uint64_t max_step_ns);
 /* Prompt rows for the next step, 1 .. n_max. */
 uint32_t bora_pace_rows(const bora_pace *pace, uint32_t n_decoding, uint64_t max_step_ns, uint32_t n_max);

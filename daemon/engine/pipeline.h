@@ -35,6 +35,7 @@ typedef struct bora_pipeline_options {
     const char *plugins[5];  /* by kind (BORA_PLUGIN_*): name or absolute path; [0] unused */
     const bora_plugin_options *plugin_options[5]; /* by kind; may be NULL */
     bora_ledger *ledger; /* everything here takes from it what it allocates; borrowed; NULL: from none */
+    bool replaces; /* whatever else runs on this ledger goes before this pipeline is built: open does not count it */
 
     /* Told of each part of the weights that was read and is not read again, by one thread at a time, during
      * bora_pipeline_build. NULL: nobody. */

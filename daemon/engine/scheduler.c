@@ -293,11 +293,24 @@ static void *engine_main(void *arg)
     return NULL;
 }
 
+static bora_status make_logits(bora_scheduler *scheduler, bora_error *err)
+{
+    size_t vocab_size = bora_model_hparams(bora_pipeline_model(scheduler->pipeline))->vocab_size;
+    size_t n = SIZE_MAX / sizeof(float);
+    if (bora_size_mul(scheduler->options.max_running, vocab_size, &n))
+        scheduler->logits = bora_counted_calloc(scheduler->ledger, BORA_LEDGER_ACTIVATIONS, n, sizeof(float));
+    return scheduler->logits ? BORA_OK
+                             : bora_counted_fail(scheduler->ledger, "logits of a step", n * sizeof(float), err);
+}
+
+/* The logits belong to what is loaded: until it begins, the memory may be another model's. */
 static void *loading_main(void *arg)
 {
     bora_scheduler *scheduler = arg;
     bora_error why = {{0}};
     bora_status st = bora_loader_run(scheduler->options.loader, scheduler->pipeline, &why);
+    if (st == BORA_OK)
+        st = make_logits(scheduler, &why);
     scheduler->load_status = st;
     if (st != BORA_OK)
         scheduler->load_error = why;
@@ -359,16 +372,13 @@ bora_status bora_scheduler_new(bora_pipeline *pipeline, const bora_scheduler_opt
     scheduler->loaded_event->type = BORA_EVENT_LOADED;
     (void)pthread_mutex_init(&scheduler->stats_lock, NULL); /* default attributes: cannot fail on Linux */
     size_t vocab_size = bora_model_hparams(bora_pipeline_model(pipeline))->vocab_size;
-    size_t n_logits = SIZE_MAX / sizeof(float);
     bora_status st = bora_mailbox_new(&scheduler->inbox, err);
     if (st == BORA_OK)
         st = bora_sampler_new(vocab_size, &scheduler->sampler, err);
+    if (st == BORA_OK && !options->loader)
+        st = make_logits(scheduler, err);
     if (st != BORA_OK)
         return st;
-    if (bora_size_mul(options->max_running, vocab_size, &n_logits))
-        scheduler->logits = bora_counted_calloc(limits->ledger, BORA_LEDGER_ACTIVATIONS, n_logits, sizeof(float));
-    if (!scheduler->logits)
-        return bora_counted_fail(limits->ledger, "logits of a step", n_logits * sizeof(float), err);
     scheduler->rows = bora_calloc(options->batch_tokens, sizeof *scheduler->rows);
     scheduler->parts = bora_calloc(options->max_running, sizeof *scheduler->parts);
     scheduler->in_step = bora_calloc(options->max_running, sizeof(bora_task *));
@@ -509,10 +519,31 @@ void bora_scheduler_free(bora_scheduler *scheduler)
     bora_free(scheduler);
 }
 
+void bora_scheduler_stats_go_on(bora_scheduler *scheduler, const bora_scheduler_stats *before)
+{
+    (void)pthread_mutex_lock(&scheduler->stats_lock);
+    scheduler->before = *before;
+    (void)pthread_mutex_unlock(&scheduler->stats_lock);
+}
+
+static void add_stats(bora_scheduler_stats *stats, const bora_scheduler_stats *before)
+{
+    stats->n_steps += before->n_steps;
+    stats->n_prompt_tokens += before->n_prompt_tokens;
+    stats->n_generated_tokens += before->n_generated_tokens;
+    stats->n_reused_tokens += before->n_reused_tokens;
+    stats->n_cancelled += before->n_cancelled;
+    stats->n_slow_steps += before->n_slow_steps;
+    stats->n_swaps += before->n_swaps;
+    stats->n_pressures += before->n_pressures;
+    stats->busy_ns += before->busy_ns;
+}
+
 void bora_scheduler_stats_get(bora_scheduler *scheduler, bora_scheduler_stats *ret_stats)
 {
     (void)pthread_mutex_lock(&scheduler->stats_lock);
     *ret_stats = scheduler->stats;
+    add_stats(ret_stats, &scheduler->before);
     bora_rate_get(&scheduler->rate, bora_task_now_ns(), &ret_stats->prompt_rate, &ret_stats->generated_rate);
     (void)pthread_mutex_unlock(&scheduler->stats_lock);
     if (ret_stats->is_loading)

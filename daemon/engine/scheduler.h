@@ -197,6 +197,8 @@ typedef struct bora_scheduler_stats {
     uint32_t n_on_shelf, n_left_over;   /* sequences at rest; of these, of no session */
     double prompt_rate, generated_rate; /* tokens per second over the last seconds: bora_rate_get */
 } bora_scheduler_stats;
+/* Another scheduler's numbers since start are counted on. Any thread. */
+void bora_scheduler_stats_go_on(bora_scheduler *scheduler, const bora_scheduler_stats *before);
 /* Any thread; never waits for a step. */
 void bora_scheduler_stats_get(bora_scheduler *scheduler, bora_scheduler_stats *ret_stats);
 

@@ -97,8 +97,9 @@ struct bora_scheduler {
     bora_scheduler_stats counts; /* those that only grow, up to now */
 
     pthread_mutex_t stats_lock;
-    bora_scheduler_stats stats; /* protected by stats_lock */
-    bora_rate rate;             /* protected by stats_lock */
+    bora_scheduler_stats stats;  /* protected by stats_lock */
+    bora_scheduler_stats before; /* protected by stats_lock: what others counted, of what only grows */
+    bora_rate rate;              /* protected by stats_lock */
 };
 
 /* ---- scheduler.c ---- */

@@ -275,6 +275,15 @@ static bora_status send_token(bora_task *task, int32_t token, float logprob, con
     return BORA_OK;
 }
 
+/* Tokens that the answer may still have. */
+static uint32_t n_tokens_left(const bora_task *task)
+{
+    uint64_t of_answer = task->generation->max_generated - (task->tokens.n - task->n_prompt_end);
+    uint64_t of_context = task->max_positions - task->tokens.n;
+    uint64_t left = of_answer < of_context ? of_answer : of_context;
+    return left < BORA_TOKENS_ANY ? (uint32_t)left : BORA_TOKENS_ANY;
+}
+
 bora_status bora_task_take(bora_task *task, bora_sampler *sampler, const float *logits, int *ret_reason,
                            bora_error *err)
 {
@@ -282,7 +291,7 @@ bora_status bora_task_take(bora_task *task, bora_sampler *sampler, const float *
     const uint64_t *mask = NULL;
     int32_t token = -1;
     float logprob = 0;
-    bora_status st = task->matcher ? bora_matcher_mask(task->matcher, &mask, err) : BORA_OK;
+    bora_status st = task->matcher ? bora_matcher_mask(task->matcher, n_tokens_left(task), &mask, err) : BORA_OK;
     if (st == BORA_OK)
         st = bora_sampler_choose(sampler, &task->sampling, logits, mask, task->tokens.ids, task->tokens.n,
                                  task->tokens.n, &token, &logprob, err);

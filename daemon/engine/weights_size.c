@@ -30,18 +30,32 @@ uint64_t bora_pipeline_packed_size(const bora_pipeline *pipeline)
     return sum;
 }
 
+/* What of the ledger is still taken when the pipeline is built. */
+static uint64_t kept_size(const bora_pipeline *pipeline, const bora_ledger_state *state)
+{
+    const uint64_t *accounts = state->accounts;
+    if (!pipeline->options.replaces)
+        return state->used;
+    const uint64_t goes = accounts[BORA_LEDGER_WEIGHTS] + accounts[BORA_LEDGER_KV] + accounts[BORA_LEDGER_ACTIVATIONS] +
+                          accounts[BORA_LEDGER_PLUGINS] + accounts[BORA_LEDGER_REQUESTS];
+    return state->used - goes + bora_model_copied_size(pipeline->model); /* which are weights, too, and stay */
+}
+
 bora_status bora_pipeline_check_weights(const bora_pipeline *pipeline, bora_error *err)
 {
     bora_ledger_state state;
     const uint64_t size = bora_pipeline_packed_size(pipeline);
+    if (!pipeline->options.ledger)
+        return BORA_OK;
     bora_ledger_get(pipeline->options.ledger, &state);
-    if (!pipeline->options.ledger || size <= state.limit - state.used)
+    const uint64_t kept = kept_size(pipeline, &state), room = state.limit > kept ? state.limit - kept : 0;
+    if (size <= room)
         return BORA_OK;
     return bora_fail(
         err, BORA_E_LIMIT,
         "memory limit: the weights of '%.100s' take %s packed; with %s in use that is %s more than the limit "
         "of %s. Raise memory.limit, or take a smaller model or one of fewer bits, or set engine.products = "
         "f32, which is slow but leaves them in the file",
-        bora_model_name(pipeline->model), bora_show_size(size).text, bora_show_size(state.used).text,
-        bora_show_size(size - (state.limit - state.used)).text, bora_show_size(state.limit).text);
+        bora_model_name(pipeline->model), bora_show_size(size).text, bora_show_size(kept).text,
+        bora_show_size(size - room).text, bora_show_size(state.limit).text);
 }

@@ -1,8 +1,9 @@
 /* From a builder to a grammar: which rules may be empty, which begin with which, how deep each state has to go; edges
- * that lead nowhere are dropped. Everything is linear in states and edges. */
+ * that lead nowhere are dropped. All of that is linear in states and edges; distances.c comes last. */
 #include "grammar/automaton.h"
 
 #include "base/memory.h"
+#include "grammar/distances.h"
 
 #include <string.h>
 
@@ -330,6 +331,8 @@ static void grammar_free(bora_grammar *grammar)
     bora_free(grammar->heights);
     bora_free(grammar->flags);
     bora_free(grammar->rules);
+    bora_free(grammar->distances);
+    bora_free(grammar->distance_firsts);
     bora_free(grammar);
 }
 
@@ -361,6 +364,8 @@ bora_status bora_builder_finish(bora_builder *builder, bora_grammar **ret_gramma
         return bora_fail(err, BORA_E_NOMEM, "grammar");
     atomic_init(&grammar->refs, 1);
     st = grammar_fill(&a, grammar, err);
+    if (st == BORA_OK)
+        st = bora_distances_find(grammar, err);
     if (st != BORA_OK) {
         grammar_free(grammar);
         return st;
@@ -385,5 +390,7 @@ size_t bora_grammar_size(const bora_grammar *grammar)
 {
     return sizeof *grammar + grammar->n_edges * sizeof *grammar->edges +
            grammar->n_states * (sizeof *grammar->firsts + 2) + sizeof *grammar->firsts +
-           grammar->n_rules * sizeof *grammar->rules;
+           grammar->n_rules * sizeof *grammar->rules +
+           grammar->distance_firsts[grammar->n_states] * sizeof *grammar->distances +
+           (grammar->n_states + (size_t)2) * sizeof *grammar->distance_firsts;
 }

@@ -28,15 +28,23 @@ typedef struct bora_rule {
     uint32_t rank; /* a rule that begins with another has the lower one */
 } bora_rule;
 
+/* A way to the end of a state's rule (distances.h). */
+typedef struct bora_distance {
+    uint32_t n_bytes;
+    uint32_t nesting; /* rules it begins one inside the other */
+} bora_distance;
+
 struct bora_grammar {
     atomic_uint refs; /* atomic: references are dropped by whatever thread is done last */
     uint32_t n_states, n_edges, n_rules, n_classes;
-    bora_edge *edges;     /* [n_edges] by state; only those that lead to an end */
-    uint32_t *firsts;     /* [n_states + 1] into edges */
-    uint8_t *heights;     /* [n_states] BORA_HEIGHT_NEVER: not entered */
-    uint8_t *flags;       /* [n_states] BORA_STATE_* */
-    bora_rule *rules;     /* [n_rules], the first is the start */
-    uint8_t classes[256]; /* bytes that no edge tells apart share one, below n_classes (at most 256) */
+    bora_edge *edges;          /* [n_edges] by state; only those that lead to an end */
+    uint32_t *firsts;          /* [n_states + 1] into edges */
+    uint8_t *heights;          /* [n_states] BORA_HEIGHT_NEVER: not entered */
+    uint8_t *flags;            /* [n_states] BORA_STATE_* */
+    bora_rule *rules;          /* [n_rules], the first is the start */
+    bora_distance *distances;  /* by state, nesting rising and n_bytes falling */
+    uint32_t *distance_firsts; /* [n_states + 1] into distances */
+    uint8_t classes[256];      /* bytes that no edge tells apart share one, below n_classes (at most 256) */
 };
 
 #endif

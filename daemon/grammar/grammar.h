@@ -17,6 +17,7 @@
 
 #define BORA_GRAMMAR_SOURCE_MAX ((size_t)256 << 10) /* bytes of a schema or of a notation */
 #define BORA_GRAMMAR_DEPTH_MAX  64u                 /* rules, or JSON values, nested one inside the other */
+#define BORA_TOKENS_ANY         UINT32_MAX          /* an answer may go on for ever */
 
 typedef struct bora_grammar bora_grammar;       /* compiled; never changes; any thread */
 typedef struct bora_vocabulary bora_vocabulary; /* the bytes of every token; never changes; any thread */
@@ -46,16 +47,22 @@ bora_status bora_matcher_new(bora_grammar *grammar, const bora_vocabulary *vocab
 bora_status bora_matcher_clone(const bora_matcher *matcher, bora_matcher **ret_matcher, bora_error *err);
 void bora_matcher_free(bora_matcher *matcher); /* NULL is a no-op */
 /* Bits of the tokens that may come next: mask [(vocab_size + 63) / 64], bit t % 64 of word t / 64; valid until the next
- * call of mask, accept or free. At least one bit is set, except after the end-of-text token. Errors: NOMEM, LIMIT (the
- * grammar is so ambiguous here that it takes too much work), UNSUPPORTED (no token of the vocabulary continues the
- * text: only without byte-fallback tokens). The place in the text stays as it is. */
-bora_status bora_matcher_mask(bora_matcher *matcher, const uint64_t **ret_mask, bora_error *err);
-/* Goes on with a token that the mask allows; asking for the mask before is not needed. After an error the place in the
- * text is as before. Errors: INVAL (it is not allowed), NOMEM, LIMIT. */
+ * call of mask, accept or free. At least one bit is set, except after the end-of-text token.
+ *
+ * n_left: tokens that the answer may still have, this one and the end-of-text token included; BORA_TOKENS_ANY. If the
+ * text can be made whole within them at a byte a token, only tokens after which it still can are allowed: so an answer
+ * of which this was once true ends whole. If not, or if the vocabulary has not every byte as a token, n_left makes no
+ * difference, and neither does it while it is far from short.
+ *
+ * Errors: NOMEM, LIMIT (the grammar is so ambiguous here that it takes too much work), UNSUPPORTED (no token of the
+ * vocabulary continues the text: only without byte-fallback tokens). The place in the text stays as it is. */
+bora_status bora_matcher_mask(bora_matcher *matcher, uint32_t n_left, const uint64_t **ret_mask, bora_error *err);
+/* Goes on with a token that the mask of any n_left allows; asking for the mask before is not needed. After an error the
+ * place in the text is as before. Errors: INVAL (it is not allowed), NOMEM, LIMIT. */
 bora_status bora_matcher_accept(bora_matcher *matcher, int32_t token, bora_error *err);
 /* The text may end here. */
 bool bora_matcher_is_complete(const bora_matcher *matcher);
-/* The text must end here: nothing but the end-of-text token is allowed, or it has come. */
+/* The text must end here: nothing but the end-of-text token is allowed whatever is left, or it has come. */
 bool bora_matcher_must_end(const bora_matcher *matcher);
 /* Bytes it holds: what it has found about the grammar so far, and masks. It grows with the answer up to a bound
  * (docs/grammar.md), and is some 100 KiB to 1 MiB for schemas as people write them. */

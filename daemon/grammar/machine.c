@@ -20,10 +20,12 @@ typedef struct place {
 typedef struct node {
     uint32_t first, n; /* into ways: where to go on when the rule ends; sorted */
     uint32_t depth;    /* rules around this one */
+    uint32_t distance; /* from behind the rule to the text's end, the shortest of the ways */
 } node;
 
 typedef struct set {
     uint32_t first, n; /* into places: those from which a byte can be read; sorted */
+    uint32_t distance; /* to the text's end */
     bool is_complete;
 } set;
 
@@ -155,6 +157,20 @@ static bora_status table_reserve(bora_machine *m, table *t, size_t n, uint64_t (
     return BORA_OK;
 }
 
+/* The least distance of these places to the text's end. */
+static uint32_t least_distance(const bora_machine *m, const place *places, size_t n)
+{
+    const node *nodes = m->nodes.elements;
+    uint32_t least = BORA_DISTANCE_NEVER;
+    for (size_t i = 0; i < n; i++) {
+        const node *out = &nodes[places[i].node];
+        uint32_t to_end = bora_distance_of(m->grammar, places[i].state, BORA_GRAMMAR_DEPTH_MAX - out->depth);
+        to_end = bora_distance_add(to_end, out->distance);
+        least = to_end < least ? to_end : least;
+    }
+    return least;
+}
+
 /* The number of the node with these ways (sorted, no two alike). */
 static bora_status node_of(bora_machine *m, const place *ways, size_t n, uint32_t depth, uint32_t *ret_node,
                            bora_error *err)
@@ -177,7 +193,8 @@ static bora_status node_of(bora_machine *m, const place *ways, size_t n, uint32_
             return BORA_OK;
         }
     }
-    nodes[m->nodes.n] = (node){(uint32_t)m->ways.n, (uint32_t)n, depth};
+    uint32_t distance = n > 0 ? least_distance(m, ways, n) : 0;
+    nodes[m->nodes.n] = (node){(uint32_t)m->ways.n, (uint32_t)n, depth, distance};
     if (n > 0)
         memcpy(kept + m->ways.n, ways, n * sizeof *ways);
     m->ways.n += n;
@@ -211,7 +228,8 @@ static bora_status set_of(bora_machine *m, const place *places, size_t n, bool i
             return BORA_OK;
         }
     }
-    sets[m->sets.n] = (set){(uint32_t)m->places.n, (uint32_t)n, is_complete};
+    uint32_t distance = is_complete ? 0 : least_distance(m, places, n);
+    sets[m->sets.n] = (set){(uint32_t)m->places.n, (uint32_t)n, distance, is_complete};
     if (n > 0)
         memcpy(kept + m->places.n, places, n * sizeof *places);
     m->places.n += n;
@@ -501,6 +519,11 @@ bora_status bora_machine_step(bora_machine *m, uint32_t number, uint8_t byte, ui
 bool bora_machine_is_complete(const bora_machine *m, uint32_t number)
 {
     return ((const set *)m->sets.elements)[number].is_complete;
+}
+
+uint32_t bora_machine_distance(const bora_machine *m, uint32_t number)
+{
+    return ((const set *)m->sets.elements)[number].distance;
 }
 
 bool bora_machine_is_final(const bora_machine *m, uint32_t number)

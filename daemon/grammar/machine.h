@@ -8,7 +8,7 @@
 #ifndef BORA_GRAMMAR_MACHINE_H
 #define BORA_GRAMMAR_MACHINE_H
 
-#include "grammar/automaton.h"
+#include "grammar/distances.h"
 
 /* Numbers of sets; valid until bora_machine_trim. */
 #define BORA_SET_DEAD 0u /* nothing fits any more */
@@ -25,7 +25,10 @@ bora_status bora_machine_start(bora_machine *machine, uint32_t *ret_set, bora_er
  * BORA_PLACES_MAX, or more work since bora_machine_budget than that allows). */
 bora_status bora_machine_step(bora_machine *machine, uint32_t set, uint8_t byte, uint32_t *ret_set, bora_error *err);
 bool bora_machine_is_complete(const bora_machine *machine, uint32_t set); /* the text may end here */
-bool bora_machine_is_final(const bora_machine *machine, uint32_t set);    /* no byte fits */
+/* The least number of bytes that make the text whole; BORA_DISTANCE_NEVER only of BORA_SET_DEAD. A byte takes one off
+ * at the most, and some byte that fits takes one off at the least. */
+uint32_t bora_machine_distance(const bora_machine *machine, uint32_t set);
+bool bora_machine_is_final(const bora_machine *machine, uint32_t set); /* no byte fits */
 
 /* How much work (places looked at and made) the steps from now on may take together. */
 void bora_machine_budget(bora_machine *machine, uint64_t work);

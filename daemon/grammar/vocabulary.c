@@ -150,6 +150,19 @@ static bora_status build_tree(bora_vocabulary *v, bora_error *err)
     return BORA_OK;
 }
 
+static bool has_bytes(const bora_vocabulary *v)
+{
+    bool found[256] = {false};
+    unsigned n = 0;
+    for (size_t t = 0; t < v->n_tokens; t++)
+        if (v->kinds[t] == BORA_TOKEN_TEXT && v->starts[t + 1] - v->starts[t] == 1) {
+            bool *is_found = &found[(uint8_t)v->bytes[v->starts[t]]];
+            n += !*is_found;
+            *is_found = true;
+        }
+    return n == 256;
+}
+
 bora_status bora_vocabulary_new(const bora_tokenizer *tokenizer, bora_vocabulary **ret_vocabulary, bora_error *err)
 {
     bora_vocabulary *v = bora_calloc(1, sizeof *v);
@@ -173,6 +186,7 @@ bora_status bora_vocabulary_new(const bora_tokenizer *tokenizer, bora_vocabulary
         bora_vocabulary_free(v);
         return st;
     }
+    v->has_bytes = has_bytes(v);
     *ret_vocabulary = v;
     return BORA_OK;
 }

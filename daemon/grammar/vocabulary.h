@@ -28,6 +28,7 @@ struct bora_vocabulary {
     size_t n_texts;
     uint32_t depth_max;  /* bytes of the longest token */
     uint32_t space_node; /* where the tokens that begin with a space are; 0: nowhere */
+    bool has_bytes;      /* each byte is a token by itself, at an answer's start too */
     bool drops_space;    /* at an answer's start */
     bool drops_again;    /* behind a token that was nothing but such a space, another one is dropped */
 };

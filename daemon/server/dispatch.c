@@ -13,6 +13,7 @@ static const struct {
     {"status", bora_verb_status},
     {"metrics", bora_verb_metrics},
     {"model", bora_verb_model},
+    {"model.load", bora_verb_model_load},
     {"generate", bora_verb_generate},
     {"cancel", bora_verb_cancel},
     {"tokenize", bora_verb_tokenize},

@@ -30,7 +30,7 @@
 #define FDS_MAX          (64 * 64)
 #define FDS_OWN          128 /* descriptors that are not clients': files, libraries, plugins */
 
-static uint64_t now_ns(void)
+uint64_t bora_server_now_ns(void)
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail with this clock */
@@ -172,24 +172,47 @@ static void read_signals(bora_server *server)
                   server->is_stopping ? "signal %s again: not waiting any longer" : "signal %s: ending",
                   strsignal((int)info.ssi_signo));
         server->must_stop = server->is_stopping;
-        if (server->is_stopping)
-            continue;
-        server->is_stopping = true;
-        bora_systemd_stopping(server);
-        bora_sessions_stop(server->options.sessions);
+        bora_server_stop(server, BORA_OK, NULL);
     }
+}
+
+void bora_server_stop(bora_server *server, bora_status status, const bora_error *error)
+{
+    if (server->is_stopping)
+        return;
+    server->is_stopping = true;
+    server->load_status = status;
+    if (error)
+        server->load_error = *error;
+    bora_systemd_stopping(server);
+    bora_exchange_stop(server);
+    bora_sessions_stop(server->options.sessions);
 }
 
 /* Without a model there is nothing to serve. Those who waited for it have been told: their events came before. */
 static void on_loaded(bora_server *server, const bora_event *event)
 {
-    if (event->status == BORA_OK || server->is_stopping)
-        return;
-    server->load_status = event->status;
-    server->load_error = event->error;
-    server->is_stopping = true;
-    bora_systemd_stopping(server);
-    bora_sessions_stop(server->options.sessions);
+    bora_error why = {{0}};
+    bora_status st = server->is_stopping ? BORA_OK : bora_exchange_on_loaded(server, event, &why);
+    if (st != BORA_OK)
+        bora_server_stop(server, st, &why);
+}
+
+void bora_server_move(bora_server *server, bora_house *house)
+{
+    bora_server_options *options = &server->options;
+    options->house = house;
+    options->model = bora_house_model(house);
+    options->pipeline = bora_house_pipeline(house);
+    options->scheduler = bora_house_scheduler(house);
+    options->sessions = bora_house_sessions(house);
+    options->events = bora_house_events(house);
+    server->told_loading_ns = bora_server_now_ns();
+}
+
+bora_house *bora_server_house(const bora_server *server)
+{
+    return server->options.house;
 }
 
 static void read_mail(bora_server *server)
@@ -211,6 +234,7 @@ static void read_mail(bora_server *server)
         bora_store_job *job = (bora_store_job *)mail;
         job->done(job, server->options.sessions);
     }
+    bora_exchange_on_opened(server);
 }
 
 /* ns until it wants to be called again; UINT64_MAX: never. */
@@ -223,39 +247,44 @@ static uint64_t tell_loading(bora_server *server, uint64_t now)
     if (now - server->told_loading_ns >= LOADING_NS) {
         server->told_loading_ns = now;
         bora_connections_tell_loading(server, &stats);
+        bora_exchange_tell_loading(server, &stats);
     }
     return LOADING_NS - (now - server->told_loading_ns);
 }
 
 static long timeout_ms(bora_server *server)
 {
-    const uint64_t now = now_ns(), loading = tell_loading(server, now);
+    const uint64_t now = bora_server_now_ns(), exchange = bora_exchange_tick(server, now); /* first: it may move */
+    const uint64_t loading = tell_loading(server, now);
     uint64_t wait = bora_systemd_tick(server, now);
     wait = wait < loading ? wait : loading;
+    wait = wait < exchange ? wait : exchange;
     if (server->has_lapses && wait > RETRY_NS)
         wait = RETRY_NS;
     return wait == UINT64_MAX ? -1 : (long)(wait / 1000000 + 1);
 }
 
-bora_status bora_server_run(bora_server *server, bora_error *err)
+static bora_status loop(bora_server *server, bora_error *err)
 {
-    bora_systemd_ready(server);
     while (!server->must_stop && !(server->is_stopping && bora_sessions_n_open(server->options.sessions) == 0)) {
+        const long timeout = timeout_ms(server); /* first: the house may change, and its mailbox with it */
         zmq_pollitem_t items[] = {
             {.socket = server->router, .events = ZMQ_POLLIN},
             {.socket = server->monitor, .events = ZMQ_POLLIN},
             {.fd = bora_mailbox_fd(server->options.events), .events = ZMQ_POLLIN},
             {.fd = bora_mailbox_fd(server->options.replies), .events = ZMQ_POLLIN},
             {.fd = server->signal_fd, .events = ZMQ_POLLIN},
+            {.fd = bora_mailbox_fd(server->opened), .events = ZMQ_POLLIN},
         };
-        if (zmq_poll(items, (int)BORA_ARRAY_SIZE(items), timeout_ms(server)) < 0 && errno != EINTR)
+        if (zmq_poll(items, (int)BORA_ARRAY_SIZE(items), timeout) < 0 && errno != EINTR)
             return bora_fail(err, BORA_E_IO, "waiting for clients: %s", zmq_strerror(errno));
         if (items[4].revents)
             read_signals(server);
         if (items[1].revents)
             read_monitor(server);
-        uint64_t round_end = now_ns() + ROUND_NS;
-        for (int i = 0; items[0].revents && i < FRAMES_PER_ROUND && read_frame(server) && now_ns() < round_end; i++)
+        uint64_t round_end = bora_server_now_ns() + ROUND_NS;
+        for (int i = 0;
+             items[0].revents && i < FRAMES_PER_ROUND && read_frame(server) && bora_server_now_ns() < round_end; i++)
             continue;
         read_mail(server);
         bora_connections_tidy(server);
@@ -263,6 +292,15 @@ bora_status bora_server_run(bora_server *server, bora_error *err)
     if (server->load_status != BORA_OK)
         return bora_fail(err, server->load_status, "%s", server->load_error.message);
     return BORA_OK;
+}
+
+bora_status bora_server_run(bora_server *server, bora_error *err)
+{
+    bora_house_enter(server->options.house, NULL);
+    bora_systemd_ready(server);
+    bora_status st = loop(server, err);
+    bora_exchange_free(server); /* the store is still there for what it has begun */
+    return st;
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------------- */
@@ -338,7 +376,7 @@ bora_status bora_server_new(const bora_server_options *options, const bora_log *
     server->options = *options;
     server->log = log;
     server->signal_fd = server->lock_fd = -1;
-    server->started_ns = server->told_loading_ns = now_ns();
+    server->started_ns = server->told_loading_ns = bora_server_now_ns();
     sigset_t signals;
     (void)sigemptyset(&signals); /* these cannot fail: the numbers are valid */
     (void)sigaddset(&signals, SIGTERM);
@@ -347,7 +385,10 @@ bora_status bora_server_new(const bora_server_options *options, const bora_log *
     server->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     if (server->signal_fd < 0)
         return bora_fail(err, BORA_E_IO, "signalfd: %s", strerror(errno));
-    bora_status st = options->listen_fd < 0 ? bora_endpoint_prepare(server, err) : BORA_OK;
+    bora_server_move(server, options->house);
+    bora_status st = bora_mailbox_new(&server->opened, err);
+    if (st == BORA_OK && options->listen_fd < 0)
+        st = bora_endpoint_prepare(server, err);
     if (st == BORA_OK)
         st = open_sockets(server, err);
     if (st != BORA_OK)
@@ -360,6 +401,8 @@ void bora_server_free(bora_server *server)
 {
     if (!server)
         return;
+    bora_exchange_free(server);
+    bora_mailbox_free(server->opened);
     bora_connections_free(server);
     if (server->monitor) {
         (void)zmq_socket_monitor(server->router, NULL, 0); /* ends it; fails only if there was none */

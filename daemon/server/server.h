@@ -5,7 +5,7 @@
 #ifndef BORA_SERVER_SERVER_H
 #define BORA_SERVER_SERVER_H
 
-#include "session/session.h"
+#include "house/house.h"
 
 typedef struct bora_server bora_server;
 
@@ -21,13 +21,17 @@ typedef struct bora_server_options {
     void *plugin_options_arg;
 
     const bora_ledger *ledger; /* for status */
+    bora_store *store;
+    bora_house *house;     /* started, not entered; others may take its place later: bora_server_house */
+    bora_mailbox *replies; /* from the store */
+
+    /* What is in the house; the server fills it in, and anew when the model is exchanged. */
     const bora_model *model;
     bora_pipeline
         *pipeline; /* only for what does not change: shape, plugins, options; the scheduler may be building it */
     bora_scheduler *scheduler;
     bora_sessions *sessions;
-    bora_mailbox *events;  /* from the engine */
-    bora_mailbox *replies; /* from the store */
+    bora_mailbox *events; /* from the engine */
 } bora_server_options;
 
 /* Binds the socket. Everything in options is borrowed and outlives the server. SIGTERM, SIGINT and SIGHUP must be
@@ -35,9 +39,12 @@ typedef struct bora_server_options {
  * (another daemon listens there), IO, NOMEM. */
 bora_status bora_server_new(const bora_server_options *options, const bora_log *log, bora_server **ret_server,
                             bora_error *err);
-/* Serves until a signal ends it: then running turns are cut, stored and told, and it returns OK. A second signal does
- * not wait for them. If the model cannot be loaded, it ends in the same way, with the loader's error. */
+/* Lets the house in, and serves until a signal ends it: then running turns are cut, stored and told, and it returns OK.
+ * A second signal does not wait for them. If the model cannot be loaded, it ends in the same way, with the loader's
+ * error. */
 bora_status bora_server_run(bora_server *server, bora_error *err);
+/* The house that is in use; the caller's, as options.house was. */
+bora_house *bora_server_house(const bora_server *server);
 /* NULL is a no-op. */
 void bora_server_free(bora_server *server);
 

@@ -26,6 +26,7 @@ typedef struct bora_server_counters {
 
 typedef struct bora_connection bora_connection;
 typedef struct bora_request bora_request;
+typedef struct bora_exchange bora_exchange;
 
 struct bora_connection {
     bora_connection *next;
@@ -75,6 +76,9 @@ struct bora_server {
     bool has_lapses; /* a connection is gone, does not read, or is owed something */
 
     uint64_t last_swap_id;
+    uint32_t n_swaps;         /* that the engine has */
+    bora_exchange *exchange;  /* of the model, if one is going on */
+    bora_mailbox *opened;     /* the exchange comes back in it when its thread has ended */
     uint64_t told_loading_ns; /* when those who wait for the model were told how far it is */
     bora_status load_status;  /* of loading it, once that has failed: the loop ends with it */
     bora_error load_error;
@@ -153,6 +157,35 @@ void bora_server_dispatch(bora_server *server, const uint8_t *routing_id, int fd
 /* The verbs, by index; NULL past the last. */
 const char *bora_server_verb_name(size_t i);
 
+/* ---- exchange.c: one model takes another's place ------------------------------------------------------ */
+
+/* Begins it; the request is answered when it has ended. model: absolute path, or name. timeout_ms: for answers that
+ * run. Errors: BUSY (another is going on, a plugin is being exchanged, the model is being loaded), CLOSED, NOMEM, IO.
+ */
+bora_status bora_exchange_begin(bora_request *request, const char *model, uint32_t timeout_ms, bora_error *err);
+/* Error: BUSY, as long as no answer may begin. */
+bora_status bora_exchange_check(const bora_server *server, bora_error *err);
+bool bora_exchange_is_draining(const bora_server *server);
+/* Does what is due. Returns ns until it wants to be called again; UINT64_MAX: when something has happened. */
+uint64_t bora_exchange_tick(bora_server *server, uint64_t now_ns);
+/* Its thread has ended. */
+void bora_exchange_on_opened(bora_server *server);
+/* Loading has ended, of the first model or another. Errors: those of the event, when no model is left to serve. */
+bora_status bora_exchange_on_loaded(bora_server *server, const bora_event *event, bora_error *err);
+/* Who asked is told how far the model is. */
+void bora_exchange_tell_loading(bora_server *server, const bora_scheduler_stats *stats);
+/* The daemon is ending: who asked is told. */
+void bora_exchange_stop(bora_server *server);
+void bora_exchange_free(bora_server *server);
+
+/* ---- server.c ----------------------------------------------------------------------------------------- */
+
+uint64_t bora_server_now_ns(void); /* the clock of everything here */
+/* From now on everything is done in this house. */
+void bora_server_move(bora_server *server, bora_house *house);
+/* As a signal does; status, error: why, if it is no signal. */
+void bora_server_stop(bora_server *server, bora_status status, const bora_error *error);
+
 /* ---- endpoint.c --------------------------------------------------------------------------------------- */
 
 /* Makes ready to bind: the folder, and a lock beside the socket so that no running daemon loses it. */
@@ -186,6 +219,7 @@ bora_verb_fn bora_verb_session_delete;
 bora_verb_fn bora_verb_plugin_info;
 bora_verb_fn bora_verb_plugin_list;
 bora_verb_fn bora_verb_plugin_use;
+bora_verb_fn bora_verb_model_load;
 
 /* verbs/plugin_use.c. Errors: PERMISSION, for all but the daemon's own user and root. */
 bora_status bora_request_check_admin(const bora_request *request, bora_error *err);

@@ -204,7 +204,9 @@ static void end_unborn(bora_open *open)
      * the store. */
     bool untouched = open->live && done->sequence && done->n_cached == open->live->record.n_cached &&
                      !open->replace_pages && !done->replaced_pages;
-    if (done->reason == BORA_REASON_SHUTDOWN)
+    if (open->cut_why)
+        finish_error(open, BORA_E_BUSY, open->cut_why, done->sequence, untouched);
+    else if (done->reason == BORA_REASON_SHUTDOWN)
         finish_error(open, BORA_E_CLOSED, "the daemon is ending", done->sequence, untouched);
     else if (done->reason == BORA_REASON_DEADLINE)
         finish_error(open, BORA_E_CANCELLED, "its time was over before the answer began", done->sequence, untouched);
@@ -355,6 +357,8 @@ static void pass_on(bora_open *open, const bora_event *event)
 
 void bora_open_on_event(bora_open *open, bora_event *event)
 {
+    if (event->reason == BORA_REASON_CANCELLED && open->cut_why)
+        event->reason = BORA_REASON_SHUTDOWN;
     if (event->type == BORA_EVENT_DONE && open->is_fetching) {
         open->early = event; /* the store has the open yet */
         return;
@@ -459,6 +463,8 @@ static void load_done(bora_store_job *job, void *context)
     bora_live *live = st == BORA_OK ? bora_live_find_id(sessions, open->owner, open->contents.record.id) : NULL;
     if (sessions->stopping)
         st = bora_fail(&err, BORA_E_CLOSED, "the daemon is ending");
+    else if (open->cut_why)
+        st = bora_fail(&err, BORA_E_BUSY, "%s", open->cut_why);
     else if (open->cancelled)
         st = bora_fail(&err, BORA_E_CANCELLED, "cancelled before the answer began");
     else if (live && live->open)
@@ -522,6 +528,8 @@ static void compile_done(bora_store_job *job, void *context)
     bora_status st = job->status;
     if (sessions->stopping)
         st = bora_fail(&err, BORA_E_CLOSED, "the daemon is ending");
+    else if (open->cut_why)
+        st = bora_fail(&err, BORA_E_BUSY, "%s", open->cut_why);
     else if (open->cancelled)
         st = bora_fail(&err, BORA_E_CANCELLED, "cancelled before the answer began");
     else if (st == BORA_OK)

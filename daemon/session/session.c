@@ -74,6 +74,28 @@ uint32_t bora_sessions_n_open(const bora_sessions *sessions)
     return sessions->n_open + sessions->n_verbs;
 }
 
+uint32_t bora_sessions_n_generations(const bora_sessions *sessions)
+{
+    return sessions->n_open;
+}
+
+void bora_sessions_cut(bora_sessions *sessions, const char *why)
+{
+    for (bora_open *open = sessions->open; open; open = open->next) {
+        open->cut_why = open->cancelled ? NULL : why;
+        bora_open_cancel(open);
+    }
+}
+
+void bora_sessions_hand_over(bora_sessions *sessions, bora_sessions *to)
+{
+    to->n_verbs += sessions->n_verbs;
+    to->n_name_changes += sessions->n_name_changes;
+    sessions->n_verbs = sessions->n_name_changes = 0;
+    to->last_id = sessions->last_id; /* never used twice */
+    to->ended = sessions->ended;
+}
+
 void bora_sessions_stats_get(const bora_sessions *sessions, bora_sessions_stats *ret_stats)
 {
     *ret_stats = sessions->ended;

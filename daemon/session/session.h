@@ -138,6 +138,16 @@ void bora_sessions_stop(bora_sessions *sessions);
 /* Generations (loads and commits included) and other requests that have not had their last reply. */
 uint32_t bora_sessions_n_open(const bora_sessions *sessions);
 
+/* Of these, the generations. */
+uint32_t bora_sessions_n_generations(const bora_sessions *sessions);
+/* Ends what is open, because of something that goes on here (why: one sentence, borrowed for good): answers that have
+ * begun with reason shutdown, as interrupted turns; those that have not with ERROR, BUSY. New ones are none of it. */
+void bora_sessions_cut(bora_sessions *sessions, const char *why);
+/* Another manager, on the same store, takes the place of this one, which has no generations: other requests that the
+ * store still has are finished by the other (the context of their done functions), which also goes on counting. The
+ * other has had no requests yet. */
+void bora_sessions_hand_over(bora_sessions *sessions, bora_sessions *to);
+
 /* Generations since start, of all owners. */
 typedef struct bora_sessions_stats {
     uint64_t n_ended[BORA_REASON_COUNT];      /* by BORA_REASON_*; ERROR: also those that could not be stored */

@@ -45,8 +45,9 @@ struct bora_open {
     int state;
     bora_reply_fn handler; /* NULL: abandoned */
     void *user;
-    bool cancelled;   /* asked for */
-    bool cancel_sent; /* the engine knows */
+    bool cancelled;      /* asked for */
+    bool cancel_sent;    /* the engine knows */
+    const char *cut_why; /* it was not asked for by whom the generation belongs to; may be NULL */
 
     /* The request. Read by the store thread, never changed. */
     char *owner;
@@ -90,11 +91,11 @@ struct bora_verb {
     bora_verb *next; /* behind it in bora_open.held */
     bora_reply_fn handler;
     void *user;
-    int reply; /* BORA_REPLY_* when all goes well */
-    const bora_model *model;
-    char *owner, *session, *name, *system; /* read by the store thread */
-    bora_session_contents contents;        /* filled by the store thread, as are records; a record alone is in it too */
-    bora_session_record *records;          /* [n_records] */
+    int reply;                /* BORA_REPLY_* when all goes well */
+    char *model, *model_name; /* fingerprint and name of a new session's model; read by the store thread, as are: */
+    char *owner, *session, *name, *system;
+    bora_session_contents contents; /* filled by the store thread, as are records; a record alone is in it too */
+    bora_session_record *records;   /* [n_records] */
     size_t n_records;
 };
 

@@ -13,6 +13,8 @@ static void verb_free(bora_verb *verb)
         bora_session_record_release(&verb->records[i]);
     bora_free(verb->records);
     bora_session_contents_release(&verb->contents);
+    bora_free(verb->model);
+    bora_free(verb->model_name);
     bora_free(verb->owner);
     bora_free(verb->session);
     bora_free(verb->name);
@@ -69,12 +71,14 @@ static bora_status submit(bora_sessions *sessions, bora_verb order, const char *
     if (!verb)
         return bora_fail(err, BORA_E_NOMEM, "request");
     *verb = order;
-    verb->model = sessions->model;
+    verb->model = bora_strdup(bora_model_fingerprint(sessions->model));
+    verb->model_name = bora_strdup(bora_model_name(sessions->model));
     verb->owner = bora_strdup(owner);
     verb->session = bora_strdup(session);
     verb->name = bora_strdup(name);
     verb->system = bora_strdup(system);
-    if (!verb->owner || (session && !verb->session) || (name && !verb->name) || (system && !verb->system)) {
+    if (!verb->model || !verb->model_name || !verb->owner || (session && !verb->session) || (name && !verb->name) ||
+        (system && !verb->system)) {
         verb_free(verb);
         return bora_fail(err, BORA_E_NOMEM, "request");
     }
@@ -95,8 +99,8 @@ static bora_status check_key(const char *session, bora_error *err)
 static void create_run(bora_store_job *job, bora_db *db)
 {
     bora_verb *verb = (bora_verb *)job;
-    job->status = bora_db_create(db, verb->owner, verb->name, verb->system, bora_model_fingerprint(verb->model),
-                                 bora_model_name(verb->model), &verb->contents.record, &job->error);
+    job->status = bora_db_create(db, verb->owner, verb->name, verb->system, verb->model, verb->model_name,
+                                 &verb->contents.record, &job->error);
 }
 
 bora_status bora_sessions_create(bora_sessions *sessions, const char *owner, const char *name, const char *system,

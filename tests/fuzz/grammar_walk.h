@@ -36,8 +36,11 @@ static inline void fuzz_grammar_walk(bora_grammar *grammar)
     for (unsigned i = 0; i < FUZZ_WALK_BYTES && st == BORA_OK; i++) {
         bool is_final = bora_machine_is_final(machine, set);
         FUZZ_CHECK(set != BORA_SET_DEAD && (!is_final || bora_machine_is_complete(machine, set)));
+        uint32_t distance = bora_machine_distance(machine, set);
+        FUZZ_CHECK((distance == 0) == bora_machine_is_complete(machine, set) && distance != BORA_DISTANCE_NEVER);
         bool goes_on = fuzz_grammar_next(machine, &set, i * 101 + 7, &st);
         FUZZ_CHECK(st != BORA_OK || goes_on == !is_final);
+        FUZZ_CHECK(!goes_on || distance == BORA_DISTANCE_FAR || bora_machine_distance(machine, set) + 1 >= distance);
         if (is_final)
             break;
     }

@@ -76,7 +76,9 @@ static int tear_down(void **state)
 
 static void start(fixture *f, const char *expert)
 {
-    const char *const arguments[] = {"-p", expert, "--set", "cache.slack=64", "--set", "engine.chunk=32", NULL};
+    /* Steps as long as they like: how many there are does not depend on the machine then. */
+    const char *const arguments[] = {
+        "-p", expert, "--set", "cache.slack=64", "--set", "engine.chunk=32", "--set", "engine.max_step_ms=60000", NULL};
     int code = 0;
     if (!bora_test_daemon_start(&f->daemon, arguments, &code))
         fail_msg("borad did not start: %d", code);

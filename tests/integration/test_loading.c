@@ -1,5 +1,5 @@
-/* A daemon whose model is not ready yet. An attention plugin that is built here waits for a word in its create: as long
- * as none is said, the daemon is loading. */
+/* A daemon whose model is not ready yet: an attention plugin waits at a gate. */
+#include "integration/gate.h"
 #include "integration/spawn.h"
 #include "integration/wire.h"
 #include "support/daemon.h"
@@ -9,70 +9,20 @@
 
 typedef struct fixture {
     bora_test_daemon daemon;
-    char gate[BORA_TEMP_PATH_SIZE];   /* a FIFO */
-    char plugin[BORA_TEMP_PATH_SIZE]; /* the argument that names it */
-    int gate_fd;                      /* open while create waits; -1 */
+    gate gate;
 } fixture;
-
-/* ---- the plugin -------------------------------------------------------------------------------------------------- */
-
-/* The reference, behind a gate: a byte 'g' lets it go on, anything else makes it fail. */
-static const char source[] =
-    "#define bora_plugin_entry reference_entry\n"
-    "#include \"" BORA_SOURCE_DIR "/plugins/attention/reference/reference.c\"\n"
-    "#undef bora_plugin_entry\n"
-    "#include <fcntl.h>\n"
-    "#include <unistd.h>\n"
-    "BORA_PLUGIN_EXPORT const bora_plugin *bora_plugin_entry(const bora_host *host, bora_error *err);\n"
-    "static bora_attention_ops gated_ops;\n"
-    "static bora_plugin gated;\n"
-    "static bora_status gated_create(const bora_host *host, const bora_attention_shape *shape, bora_attention **ret,\n"
-    "                                bora_error *err)\n"
-    "{\n"
-    "    const bora_plugin *reference = reference_entry(host, err);\n"
-    "    char word = 0;\n"
-    "    int fd = open(GATE, O_RDONLY | O_CLOEXEC);\n"
-    "    if (fd < 0 || read(fd, &word, 1) < 0 || word != 'g')\n"
-    "        return bora_fail(err, BORA_E_INVAL, \"the gate stays shut\");\n"
-    "    close(fd);\n"
-    "    return ((const bora_attention_ops *)reference->ops)->create(host, shape, ret, err);\n"
-    "}\n"
-    "const bora_plugin *bora_plugin_entry(const bora_host *host, bora_error *err)\n"
-    "{\n"
-    "    const bora_plugin *reference = reference_entry(host, err);\n"
-    "    gated_ops = *(const bora_attention_ops *)reference->ops;\n"
-    "    gated_ops.create = gated_create;\n"
-    "    gated = *reference;\n"
-    "    gated.name = \"gated\";\n"
-    "    gated.ops = &gated_ops;\n"
-    "    return &gated;\n"
-    "}\n";
 
 static int set_up(void **state)
 {
     fixture *f = calloc(1, sizeof *f);
     *state = f;
-    char from[BORA_TEMP_PATH_SIZE], to[BORA_TEMP_PATH_SIZE], command[4 * BORA_TEMP_PATH_SIZE];
-    if (!f || !bora_test_daemon_init(&f->daemon))
-        return -1;
-    f->gate_fd = -1;
-    (void)bora_temp_folder_write(&f->daemon.folder, "plugin.c", source, sizeof source - 1, from);
-    (void)bora_temp_folder_path(&f->daemon.folder, "gate", f->gate);
-    (void)snprintf(command, sizeof command,
-                   "cc -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -shared -I'%s/plugins/include' "
-                   "-DGATE='\"%s\"' -o '%s' '%s' -lm",
-                   BORA_SOURCE_DIR, f->gate, bora_temp_folder_path(&f->daemon.folder, "attention-gated.so", to), from);
-    if (system(command) != 0)
-        return -1;
-    (void)snprintf(f->plugin, sizeof f->plugin, "attention=%.400s", to);
-    return mkfifo(f->gate, 0600);
+    return f && bora_test_daemon_init(&f->daemon) ? gate_build(&f->gate, &f->daemon.folder) : -1;
 }
 
 static int tear_down(void **state)
 {
     fixture *f = *state;
-    if (f->gate_fd >= 0)
-        (void)close(f->gate_fd);
+    gate_release(&f->gate);
     bora_test_daemon_release(&f->daemon);
     free(f);
     return 0;
@@ -80,25 +30,17 @@ static int tear_down(void **state)
 
 /* ---- the daemon -------------------------------------------------------------------------------------------------- */
 
-/* It says that it is ready to be asked; from when the gate has a reader on, it is loading for certain. */
+/* It says that it is ready to be asked, and is loading. */
 static void start(fixture *f)
 {
-    const char *arguments[] = {"--plugin", f->plugin, NULL};
+    const char *arguments[] = {"--plugin", f->gate.plugin, NULL};
     assert_true(bora_test_daemon_start(&f->daemon, arguments, NULL));
-    for (int ms = 0; ms < WIRE_MS && f->gate_fd < 0; ms += 10) {
-        struct timespec pause = {.tv_nsec = 10000000};
-        f->gate_fd = open(f->gate, O_WRONLY | O_CLOEXEC | O_NONBLOCK); /* ENXIO as long as nobody reads */
-        if (f->gate_fd < 0)
-            (void)nanosleep(&pause, NULL); /* polling, bounded above */
-    }
-    assert_true(f->gate_fd >= 0);
+    gate_await(&f->gate);
 }
 
 static void say(fixture *f, char word)
 {
-    assert_int_equal(write(f->gate_fd, &word, 1), 1);
-    assert_int_equal(close(f->gate_fd), 0);
-    f->gate_fd = -1;
+    gate_say(&f->gate, word);
 }
 
 static void assert_state(wire *w, const char *expected)
@@ -277,14 +219,11 @@ static void test_ended_while_it_loads(void **state)
 static void test_check_loads(void **state)
 {
     fixture *f = *state;
-    const char *argv[] = {BORAD, "--config", "none", "--check", "--plugin", f->plugin, NULL};
-    int both = open(f->gate, O_RDWR | O_CLOEXEC); /* what is written waits in the FIFO */
-    assert_true(both >= 0);
-    assert_int_equal(write(both, "g", 1), 1);
+    const char *argv[] = {BORAD, "--config", "none", "--check", "--plugin", f->gate.plugin, NULL};
+    say(f, 'g'); /* it waits in the FIFO */
     spawn_expect(argv, NULL, 0, "are in order");
-    assert_int_equal(write(both, "x", 1), 1);
+    say(f, 'x');
     spawn_expect(argv, NULL, 1, "the gate stays shut");
-    assert_int_equal(close(both), 0);
 }
 
 int main(void)

@@ -329,6 +329,8 @@ bora_status bora_verb_generate(bora_request *request, bora_error *err)
     uint64_t id = 0;
     bora_status st = read_question(request, &q, err);
     if (st == BORA_OK)
+        st = bora_exchange_check(request->server, err);
+    if (st == BORA_OK)
         st = bora_sessions_generate(request->server->options.sessions, &q.request, on_reply, request, &id, err);
     if (st == BORA_OK)
         request->generation_id = id; /* it is still there: in_call keeps it */

@@ -33,6 +33,8 @@ bora_status bora_verb_plugin_use(bora_request *request, bora_error *err)
         return bora_fail(err, BORA_E_INVAL, "kind must be attention, cache, expert or link, not '%.40s'", kind_name);
     if (server->is_stopping)
         return bora_fail(err, BORA_E_CLOSED, "the daemon is ending");
+    if (server->exchange)
+        return bora_fail(err, BORA_E_BUSY, "a model is being exchanged");
     bora_plugin_options options = {0};
     if (server->options.plugin_options)
         options = server->options.plugin_options(server->options.plugin_options_arg, kind, name);
@@ -40,6 +42,7 @@ bora_status bora_verb_plugin_use(bora_request *request, bora_error *err)
     st = bora_scheduler_swap(server->options.scheduler, id, kind, name, &options, err);
     if (st != BORA_OK)
         return st;
+    server->n_swaps++;
     request->swap_id = id;
     request->swap_kind = kind;
     bora_logf(server->log, BORA_LOG_INFO, "plugin.use %s %.100s (%s)", kind_name, name, request->connection->owner);
@@ -67,6 +70,7 @@ static void answer(bora_request *request, const bora_event *event)
 
 void bora_server_on_swapped(bora_server *server, const bora_event *event)
 {
+    server->n_swaps--;
     if (event->status != BORA_OK)
         bora_logf(server->log, BORA_LOG_WARN, "plugin.use: nothing has changed: %s", event->error.message);
     for (bora_connection *connection = server->connections; connection; connection = connection->next)

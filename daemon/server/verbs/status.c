@@ -89,7 +89,11 @@ bora_status bora_verb_status(bora_request *request, bora_error *err)
     bora_pack_string(&pack, "version", BORA_VERSION);
     bora_pack_uint(&pack, "pid", (uint64_t)getpid());
     bora_pack_uint(&pack, "uptime_ms", (now_ns - server->started_ns) / 1000000);
-    bora_pack_string(&pack, "state", server->is_stopping ? "stopping" : stats.is_loading ? "loading" : "ready");
+    bora_pack_string(&pack, "state",
+                     server->is_stopping                 ? "stopping"
+                     : stats.is_loading                  ? "loading"
+                     : bora_exchange_is_draining(server) ? "draining"
+                                                         : "ready");
     if (stats.is_loading) {
         bora_pack_uint(&pack, "n_loaded_bytes", stats.n_loaded);
         bora_pack_uint(&pack, "n_load_bytes", stats.n_to_load);

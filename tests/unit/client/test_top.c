@@ -127,6 +127,29 @@ static void test_resized(void **state)
     expect_end(f, 0);
 }
 
+/* Somebody else has the terminal for a while, as a shell does when it has stopped a program. */
+static void test_stopped_and_continued(void **state)
+{
+    fixture *f = *state;
+    int status = 0;
+    struct termios keys;
+    start_top(f);
+    expect(f, "q: quit");
+    assert_int_equal(kill(f->pid, SIGSTOP), 0);
+    assert_int_equal(waitpid(f->pid, &status, WUNTRACED), f->pid);
+    assert_int_equal(tcgetattr(f->terminal, &keys), 0);
+    keys.c_lflag |= ICANON | ECHO;
+    keys.c_cc[VSUSP] = 032;
+    assert_int_equal(tcsetattr(f->terminal, TCSANOW, &keys), 0);
+    assert_true(reads_lines(f));
+    assert_int_equal(kill(f->pid, SIGCONT), 0);
+    expect(f, ENTER);
+    expect(f, "q: quit");
+    assert_false(reads_lines(f));
+    type(f, "q");
+    expect_end(f, 0);
+}
+
 static void test_outlives_the_daemon(void **state)
 {
     fixture *f = *state;
@@ -153,6 +176,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_interrupted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_terminated, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_resized, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stopped_and_continued, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_outlives_the_daemon, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("top", tests, NULL, NULL);

@@ -55,6 +55,23 @@ static inline fit grammar_fit(const bora_grammar *grammar, const char *text, siz
     return how;
 }
 
+/* The least number of bytes that make text whole; BORA_DISTANCE_NEVER if no text begins so. */
+static inline uint32_t grammar_distance(const bora_grammar *grammar, const char *text, size_t size)
+{
+    bora_machine *machine = NULL;
+    uint32_t set = 0;
+    bora_error err = {{0}};
+    assert_int_equal(bora_machine_new(grammar, &machine, &err), BORA_OK);
+    assert_int_equal(bora_machine_start(machine, &set, &err), BORA_OK);
+    for (size_t i = 0; i < size && set != BORA_SET_DEAD; i++)
+        assert_int_equal(bora_machine_step(machine, set, (uint8_t)text[i], &set, &err), BORA_OK);
+    uint32_t distance = bora_machine_distance(machine, set);
+    assert_int_equal(distance == 0, bora_machine_is_complete(machine, set));
+    assert_int_equal(distance == BORA_DISTANCE_NEVER, set == BORA_SET_DEAD);
+    bora_machine_free(machine);
+    return distance;
+}
+
 /* Each of the texts, NULL at the end, fits so; grammar is dropped. */
 static inline void texts_fit(bora_grammar *grammar, const char *source, fit how, const char *const *texts)
 {

@@ -81,13 +81,18 @@ static bora_matcher *matcher_make(const vocabulary_fixture *f, bora_grammar *gra
     return matcher;
 }
 
-static const uint64_t *mask_of(bora_matcher *matcher)
+static const uint64_t *mask_within(bora_matcher *matcher, uint32_t n_left)
 {
     const uint64_t *mask = NULL;
     bora_error err = {{0}};
-    if (bora_matcher_mask(matcher, &mask, &err) != BORA_OK)
+    if (bora_matcher_mask(matcher, n_left, &mask, &err) != BORA_OK)
         fail_msg("mask: %s", err.message);
     return mask;
+}
+
+static const uint64_t *mask_of(bora_matcher *matcher)
+{
+    return mask_within(matcher, BORA_TOKENS_ANY);
 }
 
 /* ---- each token by itself ---------------------------------------------------------------------------------------- */
@@ -122,7 +127,8 @@ static bool token_bytes(const bora_tokenizer *tokenizer, int32_t token, char *by
 typedef struct answer {
     char bytes[8192];
     size_t size;
-    bool at_start; /* a space is dropped */
+    bool at_start;     /* a space is dropped */
+    uint32_t distance; /* to its end */
 } answer;
 
 /* Whether the token may come next, and then what the answer is. */
@@ -131,17 +137,20 @@ static bool token_fits(const vocabulary_fixture *f, const bora_grammar *grammar,
 {
     char bytes[BORA_PIECE_SIZE_MAX];
     size_t size = 0;
-    if (!token_bytes(f->tokenizer, token, bytes, &size))
+    if (!token_bytes(f->tokenizer, token, bytes, &size)) {
+        next->distance = 0;
         return token == bora_tokenizer_eos(f->tokenizer) && grammar_fit(grammar, now->bytes, now->size) == FIT_WHOLE;
+    }
     bool drops = now->at_start && bytes[0] == ' ' && bora_tokenizer_piece_type(f->tokenizer, token) != BORA_PIECE_BYTE;
     *next = *now;
     next->at_start = false;
     memcpy(next->bytes + next->size, bytes + drops, size - drops);
     next->size += size - drops;
-    return grammar_fit(grammar, next->bytes, next->size) != FIT_NOT;
+    next->distance = grammar_distance(grammar, next->bytes, next->size);
+    return next->distance != BORA_DISTANCE_NEVER;
 }
 
-/* Walks by chance and compares each mask with asking for every token. */
+/* Walks by chance and compares each mask with asking for every token, whatever is left and with little left. */
 static void compare_masks(const vocabulary_fixture *f, bora_grammar *grammar, bool continues, size_t n_steps,
                           uint64_t *seed)
 {
@@ -150,13 +159,24 @@ static void compare_masks(const vocabulary_fixture *f, bora_grammar *grammar, bo
     int32_t n_tokens = (int32_t)bora_tokenizer_n_pieces(f->tokenizer);
     now = (answer){.at_start = !continues && bora_tokenizer_kind(f->tokenizer) == BORA_TOKENIZER_SENTENCEPIECE};
     for (size_t step = 0; step < n_steps; step++) {
+        uint32_t distance = grammar_distance(grammar, now.bytes, now.size);
+        uint32_t n_left = distance + 1 + bora_random_below(seed, 12);
         const uint64_t *mask = mask_of(matcher);
+        static uint64_t whole[4096];
+        memcpy(whole, mask, f->n_words * sizeof *whole);
+        assert_memory_equal(mask_within(matcher, distance), whole, f->n_words * sizeof *whole); /* one too few */
+        assert_memory_equal(mask_within(matcher, 1u << 30), whole, f->n_words * sizeof *whole);
+        const uint64_t *within = mask_within(matcher, n_left);
         int32_t chosen = -1;
         uint32_t n_seen = 0;
         for (int32_t t = 0; t < n_tokens; t++) {
             bool fits = token_fits(f, grammar, &now, t, &next);
-            if (mask_has(mask, t) != fits)
-                fail_msg("token %d after '%.*s' is %d", t, (int)now.size, now.bytes, mask_has(mask, t));
+            bool is_end = t == bora_tokenizer_eos(f->tokenizer);
+            if (mask_has(whole, t) != fits)
+                fail_msg("token %d after '%.*s' is %d", t, (int)now.size, now.bytes, mask_has(whole, t));
+            if (mask_has(within, t) != (fits && (is_end || next.distance + 2 <= n_left)))
+                fail_msg("token %d after '%.*s' is %d with %u left", t, (int)now.size, now.bytes, mask_has(within, t),
+                         n_left);
             if (fits && t != bora_tokenizer_eos(f->tokenizer) && bora_random_below(seed, ++n_seen) == 0)
                 chosen = t;
         }
@@ -179,6 +199,7 @@ static const char *const notations[] = {
     "root ::= [\\u00e8-\\u00ea\\u20ac\\U0001F600]+ \"<0x0A>x\"? \"[INST]x\"?",
     "root ::= \"{\" (\"\\\"\" [a-z]* \"\\\":\" [0-9]+ (\", \" root)?)? \"}\"",
     "root ::= \"\xe2\x96\x81\" \"x\"",
+    "root ::= ([b-z] | \"\\n\" \"a\"{20})*", /* far, then back to where it began */
 };
 
 static void compare_all(vocabulary_fixture *f, size_t n_schemas, size_t n_steps)
@@ -305,9 +326,14 @@ static void test_the_end(void **state)
     accept_all(matcher, &a, 1);
     assert_true(mask_has(mask_of(matcher), eos) && bora_matcher_is_complete(matcher) &&
                 !bora_matcher_must_end(matcher));
+    const uint64_t *mask = mask_within(matcher, 1); /* nothing but the end */
+    for (int32_t t = 0; t < (int32_t)f.n_words * 64; t++)
+        assert_int_equal(mask_has(mask, t), t == eos);
+    assert_true(mask_has(mask_within(matcher, 0), b)); /* as if there were no bound: there is none to be kept */
+    assert_true(mask_has(mask_within(matcher, 2), b));
     accept_all(matcher, &b, 1);
     assert_true(bora_matcher_is_complete(matcher) && bora_matcher_must_end(matcher));
-    const uint64_t *mask = mask_of(matcher);
+    mask = mask_of(matcher);
     for (int32_t t = 0; t < (int32_t)f.n_words * 64; t++)
         assert_int_equal(mask_has(mask, t), t == eos);
     accept_all(matcher, &eos, 1);
@@ -343,8 +369,15 @@ static void test_vocabularies_that_do_not_do(void **state)
     const uint64_t *mask = mask_of(matcher);
     assert_true(mask_has(mask, a));
     accept_all(matcher, &a, 1);
-    assert_int_equal(bora_matcher_mask(matcher, &mask, &err), BORA_E_UNSUPPORTED);
+    assert_int_equal(bora_matcher_mask(matcher, BORA_TOKENS_ANY, &mask, &err), BORA_E_UNSUPPORTED);
     assert_non_null(strstr(err.message, "no token of the vocabulary continues"));
+    bora_matcher_free(matcher);
+    bora_grammar_unref(grammar);
+    /* And may not have what would end it in time: nothing is left out for that. */
+    grammar = notation_compile("root ::= \"a\"{1,9}");
+    matcher = matcher_make(&f, grammar, true);
+    accept_all(matcher, &a, 1);
+    assert_true(mask_has(mask_within(matcher, 1), a));
     bora_matcher_free(matcher);
     bora_grammar_unref(grammar);
     vocabulary_release(&f);
@@ -411,7 +444,7 @@ static void test_too_ambiguous(void **state)
     assert_int_equal(st, BORA_E_LIMIT);
     assert_int_equal(bora_matcher_accept(matcher, a, NULL), BORA_E_LIMIT);
     const uint64_t *mask = NULL;
-    assert_int_equal(bora_matcher_mask(matcher, &mask, NULL), BORA_E_LIMIT);
+    assert_int_equal(bora_matcher_mask(matcher, BORA_TOKENS_ANY, &mask, NULL), BORA_E_LIMIT);
     assert_false(bora_matcher_is_complete(matcher));
     bora_matcher_free(matcher);
     bora_grammar_unref(grammar);
@@ -465,7 +498,7 @@ static bora_status try_answer(const vocabulary_fixture *f, bora_grammar *grammar
     for (const char *c = "[[\"a\",[]],\"\xc3\xa9\"]"; *c && st == BORA_OK; c++) {
         char name[8];
         (void)snprintf(name, sizeof name, "<0x%02X>", (unsigned)(uint8_t)*c);
-        st = bora_matcher_mask(matcher, &mask, err);
+        st = bora_matcher_mask(matcher, (uint32_t)strlen(c) + 1, &mask, err); /* none to spare */
         if (st == BORA_OK)
             st = bora_matcher_accept(matcher, token_named(f, name, BORA_PIECE_BYTE), err);
         if (st == BORA_OK && *c == 'a')
@@ -485,7 +518,7 @@ static bora_status try_long_answer(const vocabulary_fixture *f, bora_grammar *gr
     int32_t a = token_named(f, "<0x61>", BORA_PIECE_BYTE);
     bora_status st = bora_matcher_new(grammar, f->vocabulary, true, &matcher, err);
     for (int i = 0; i < 4500 && st == BORA_OK; i++) {
-        st = i > 4000 ? bora_matcher_mask(matcher, &mask, err) : BORA_OK;
+        st = i > 4000 ? bora_matcher_mask(matcher, BORA_TOKENS_ANY, &mask, err) : BORA_OK;
         if (st == BORA_OK)
             st = bora_matcher_accept(matcher, a, err);
     }
