@@ -2,6 +2,7 @@
 
 #include "base/size.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -89,4 +90,9 @@ char *bora_format(const char *format, ...)
 void bora_free(void *memory)
 {
     free(memory);
+}
+
+void bora_memory_trim(void)
+{
+    (void)malloc_trim(0); /* whether there was anything */
 }

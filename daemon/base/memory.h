@@ -15,7 +15,10 @@ void *bora_alloc_aligned(size_t alignment, size_t size); /* alignment: a power o
 char *bora_strdup(const char *text);                     /* NULL gives NULL */
 char *bora_strndup(const char *text, size_t n);
 __attribute__((format(printf, 1, 2))) char *bora_format(const char *format, ...); /* printf into a new string */
-void bora_free(void *memory);                                                     /* NULL is a no-op */
+/* Gives what is free in the allocator's heaps back to the system. Takes a look at every heap, one after the other,
+ * while its users wait: for when memory is short. Any thread. */
+void bora_memory_trim(void);
+void bora_free(void *memory); /* NULL is a no-op */
 
 /* For tests: the n-th allocation from now on fails, and every later one while it stays set (n counts from 1);
  * 0 switches it off. Allocations counted since the last call are returned. */

@@ -243,6 +243,15 @@ static bool is_too_large(const bora_scheduler *scheduler, const bora_generation 
     return true;
 }
 
+/* It need not wait to be told so. While the model is loaded nobody knows: then its turn shows it. */
+static bool can_never_begin(const bora_scheduler *scheduler, bora_generation *generation, bora_error *err)
+{
+    if (scheduler->is_loading)
+        return false;
+    generation->promise = need_of(scheduler, generation);
+    return is_too_large(scheduler, generation, err);
+}
+
 void bora_scheduler_enqueue(bora_scheduler *scheduler, bora_generation *generation)
 {
     bora_error err = {{0}};
@@ -252,6 +261,8 @@ void bora_scheduler_enqueue(bora_scheduler *scheduler, bora_generation *generati
         bora_scheduler_refuse(scheduler, generation, BORA_REASON_SHUTDOWN, BORA_OK, NULL);
     } else if (!scheduler->is_loading && scheduler->load_status != BORA_OK) {
         bora_scheduler_refuse(scheduler, generation, BORA_REASON_ERROR, scheduler->load_status, &scheduler->load_error);
+    } else if (can_never_begin(scheduler, generation, &err)) {
+        bora_scheduler_refuse(scheduler, generation, BORA_REASON_ERROR, BORA_E_LIMIT, &err);
     } else if ((owner = bora_scheduler_owner(scheduler, generation->owner)) == SIZE_MAX) {
         (void)bora_fail(&err, BORA_E_NOMEM, "owner");
         bora_scheduler_refuse(scheduler, generation, BORA_REASON_ERROR, BORA_E_NOMEM, &err);

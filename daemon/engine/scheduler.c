@@ -219,6 +219,8 @@ static void obey(bora_scheduler *scheduler, bora_command *order)
     case BORA_COMMAND_RELIEVED:
         scheduler->has_pressure = false;
         scheduler->is_pressure_vain = !scheduler->has_closed;
+        if (scheduler->has_closed) /* memory is short: no heap keeps what another needs */
+            bora_memory_trim();
         return; /* a part of the scheduler */
     case BORA_COMMAND_FREED:
         scheduler->is_watching = false;

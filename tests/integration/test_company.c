@@ -1,5 +1,7 @@
 /* The answer depends on the conversation, not on the company: eight clients at once, beside long prompts, one that
  * cancels and one that vanishes, get exactly the tokens that each gets alone. */
+#include "integration/process.h"
+#include "integration/wire.h"
 #include "support/chat.h"
 #include "support/daemon.h"
 
@@ -307,15 +309,58 @@ static void neither_cancelling_nor_vanishing_disturbs(void **state)
     bora_test_answer_release(&abandoned);
 }
 
+/* ---- one that does not read -------------------------------------------------------------------------------------- */
+
+#define DEAF_TOKENS 30000
+#define DEAF_REQUESTS                                                                                                  \
+    2000 /* whose answers fill what there is between the two, so that its tokens wait in the daemon                    \
+          */
+
+static void a_client_that_does_not_read_disturbs_nobody(void **state)
+{
+    fixture *f = *state;
+    wire w;
+    start(f, "expert=quant");
+    (void)run_alone(f);
+    wire_open_with(&w, f->daemon.socket, 1);
+    wire_hello(&w);
+    bora_pack pack = wire_turn(&w, "deaf", "Tell me a long story.", DEAF_TOKENS);
+    bora_pack_bool(&pack, "ignore_eos", true);
+    wire_submit(&w, &pack);
+    for (int i = 0; i < DEAF_REQUESTS; i++) {
+        pack = wire_request(&w, "model");
+        wire_submit(&w, &pack);
+    }
+    (void)run_together(f, NULL);
+    assert_int_equal(count_same(f, true), N_CLIENTS * N_TURNS);
+    wait_until_idle(f->clients[0]);
+    assert_true(bora_test_daemon_logged(&f->daemon, "does not read"));
+
+    /* It is not told, but what it said and got so far is kept: as an answer that was cut. The store may be a moment
+     * behind. */
+    size_t n = 0, n_messages = 0;
+    int ms = 0;
+    do
+        free(bora_test_session_tokens(f->clients[0], "deaf", &n, &n_messages));
+    while (n_messages == 0 && process_wait(&ms));
+    assert_int_equal(n_messages, 2);
+    assert_true(n > 10 && n < DEAF_TOKENS);
+    bora_client_result *result = NULL;
+    assert_int_equal(bora_client_session_show(f->clients[0], "deaf", &result, NULL), BORA_CLIENT_OK);
+    const bora_client_value *messages = bora_client_value_get(bora_client_result_value(result), "messages");
+    assert_true(bora_test_text_is(bora_client_value_get(bora_client_value_at(messages, 1), "state"), "interrupted"));
+    bora_client_result_free(result);
+    wire_close(&w);
+}
+
 #define RUN(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(eight_clients_get_what_they_get_alone),
-        RUN(with_experts_in_plain_c_too),
-        RUN(blas_keeps_what_its_flags_promise),
-        RUN(neither_cancelling_nor_vanishing_disturbs),
+        RUN(eight_clients_get_what_they_get_alone),       RUN(with_experts_in_plain_c_too),
+        RUN(blas_keeps_what_its_flags_promise),           RUN(neither_cancelling_nor_vanishing_disturbs),
+        RUN(a_client_that_does_not_read_disturbs_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,8 +24,8 @@
 
 /* Resident memory after the last swap against that after the first few. What an instance takes is in the ledger's books
  * and must come back to the byte; this is for what the books do not know. The C library keeps freed memory in the heap
- * of each thread that used it, in pieces that depend on who talked when: a MiB or two, in a
- * hundred swaps as in a thousand. What is lost in each of 94 swaps shows from 44 KiB on. */
+ * of each thread that used it, in pieces that depend on who talked when: a MiB or two, in a hundred swaps as in a
+ * thousand. What is lost in each of 94 swaps shows from 44 KiB on. */
 #define RSS_KIB    4096u
 
 static const char *const texts[N_SPEAKERS][N_TURNS] = {

@@ -33,6 +33,19 @@ bool bora_test_daemon_init(bora_test_daemon *daemon)
     return true;
 }
 
+/* This process, as it is about to become another program. */
+static bool join_cgroup(const char *folder)
+{
+    char path[160], pid[16];
+    (void)snprintf(path, sizeof path, "%.120s/cgroup.procs", folder);
+    (void)snprintf(pid, sizeof pid, "%d", (int)getpid());
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool joined = fd >= 0 && write(fd, pid, strlen(pid)) == (ssize_t)strlen(pid);
+    if (fd >= 0)
+        (void)close(fd);
+    return joined;
+}
+
 /* Never returns. */
 static void run_borad(const bora_test_daemon *daemon, const char *notify, const char *const *arguments)
 {
@@ -44,6 +57,8 @@ static void run_borad(const bora_test_daemon *daemon, const char *notify, const 
     int log = open(daemon->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that crashes leaves no daemon behind */
+    if (*daemon->cgroup && !join_cgroup(daemon->cgroup))
+        _exit(127);
     const struct rlimit data = {daemon->data_limit, daemon->data_limit};
     if (daemon->data_limit && setrlimit(RLIMIT_DATA, &data) != 0)
         _exit(127);

@@ -14,6 +14,7 @@ typedef struct bora_test_daemon {
     char socket[108];        /* <folder>/run/bora.sock */
     char database[108];      /* <folder>/sessions.db */
     char log[108];           /* <folder>/borad.log: everything it wrote, over all starts */
+    char cgroup[128];        /* folder of a control group that the next start joins; "": it stays where the test is */
     uint64_t data_limit;     /* RLIMIT_DATA of the next start, bytes; 0: as the test has it */
 } bora_test_daemon;
 

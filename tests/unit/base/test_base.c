@@ -16,6 +16,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -56,6 +57,38 @@ static void test_allocation_can_be_made_to_fail(void **state)
     assert_null(second);
     assert_null(third);
     bora_free(first);
+}
+
+static size_t resident(void)
+{
+    unsigned long long size = 0, n = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%llu %llu", &size, &n), 2);
+    (void)fclose(file);
+    return (size_t)n * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Pieces too small for maps of their own, with one in use above them, which keeps the heap from shrinking. */
+static void test_free_memory_goes_back(void **state)
+{
+    (void)state;
+    enum { N = 512, SIZE = 65536 };
+    static void *pieces[N];
+    for (size_t i = 0; i < N; i++) {
+        assert_non_null(pieces[i] = bora_alloc(SIZE));
+        memset(pieces[i], 1, SIZE);
+    }
+    for (size_t i = 0; i < N - 1; i++)
+        bora_free(pieces[i]);
+    size_t before = resident();
+    bora_memory_trim();
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which have allocators of their own */
+    assert_true(resident() + (size_t)N * SIZE * 3 / 4 < before);
+#else
+    (void)before;
+#endif
+    bora_free(pieces[N - 1]);
 }
 
 static void test_arena_is_cleared_and_aligned(void **state)
@@ -169,6 +202,7 @@ int main(void)
         cmocka_unit_test(test_status_names),
         cmocka_unit_test(test_sizes_are_checked),
         cmocka_unit_test(test_allocation_can_be_made_to_fail),
+        cmocka_unit_test(test_free_memory_goes_back),
         cmocka_unit_test(test_arena_is_cleared_and_aligned),
         cmocka_unit_test(test_mailbox_keeps_order),
         cmocka_unit_test(test_log_is_one_clean_line),

@@ -128,13 +128,18 @@ static void test_too_large(void **state)
     engine_leave_room(&f->engine, kv(f, 200) * 11 / 10);
     record *small = submit(f, owned(generation_of_text(1, 20, 150), "a"));
     await_tokens(f, small, 1);
-    record *large = run(f, steady(2, "a"));
+    record *waits = submit(f, owned(generation_of_text(2, 20, 150), "a"));
+    await_queued(f, waits);
+    record *large = run(f, steady(3, "a"));
     failed(large, BORA_E_LIMIT);
     assert_non_null(strstr(large->done->error.message, "too large"));
     assert_int_equal(large->n_started + large->n_queued, 0);
-    assert_int_equal(small->n_done, 0); /* it was told at once */
+    assert_int_equal(small->n_done, 0);    /* it was told at once, */
+    assert_int_equal(waits->n_started, 0); /* whoever waits before it */
     await(f, small);
     ended(small, BORA_REASON_LENGTH);
+    await(f, waits);
+    ended(waits, BORA_REASON_LENGTH);
 }
 
 /* The owner who began least lately is next, however many others ask for. */
