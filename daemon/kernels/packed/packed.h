@@ -1,14 +1,15 @@
+/* clang-format off */
 /* Inside of the packed product: how weights and activations lie in memory, and in which order a sum is made.
  *
- * WEIGHTS. A unit is 16 rows x 256 k. A strip is the units of 16 rows, ascending in k, one behind the other. In a
- * vector of 64 bytes, lane r (4 bytes) belongs to row r of the strip and holds four consecutive elements of k
- * ("[16][4]" below); vector i of a block of 32 has elements 4i .. 4i+3. So one dot-product instruction serves 16 rows
- * and nothing is ever added up across lanes. Rows past the matrix, and k past n_cols, have scales of zero (their quants
- * are zero bytes). All parts of a unit begin at multiples of 64 bytes; numbers are little-endian. Blocks and sub-blocks
- * are those of the file formats (kernels/dequantize_*.c), 8 of 32 or 16 of 16 to a unit.
+ * WEIGHTS. A unit is 16 rows x 256 k. A strip is the units of 16 rows, ascending in k, one behind the other. In a vector of
+ * 64 bytes, lane r (4 bytes) belongs to row r of the strip and holds four consecutive elements of k ("[16][4]" below);
+ * vector i of a block of 32 has elements 4i .. 4i+3. So one dot-product instruction serves 16 rows and nothing is ever added
+ * up across lanes. Rows past the matrix, and k past n_cols, have scales of zero (their quants are zero bytes). All parts of
+ * a unit begin at multiples of 64 bytes; numbers are little-endian. Blocks and sub-blocks are those of the file formats
+ * (kernels/dequantize_*.c), 8 of 32 or 16 of 16 to a unit.
  *
- *   Q4_0    4 x { f16 scale[2 blocks][16], nibbles[2 blocks][4 vectors][16][4] }                              = 2304
- * bytes byte t of lane r of vector i: low nibble element 4i+t of the block, high nibble element 16+4i+t: the bytes of
+ *   Q4_0    4 x { f16 scale[2 blocks][16], nibbles[2 blocks][4 vectors][16][4] }                              = 2304 bytes
+ *           byte t of lane r of vector i: low nibble element 4i+t of the block, high nibble element 16+4i+t: the bytes of
  *           the file, untouched. value = nibble - 8
  *   IQ4_NL  the same layout; value = bora_iq4_values[nibble]
  *   Q4_1    4 x { f16 scale[2][16], f16 min[2][16], nibbles[2][4][16][4] }; value = nibble                     = 2560
@@ -17,37 +18,36 @@
  *   Q5_1    4 x { f16 scale[2][16], f16 min[2][16], nibbles[2][4][16][4], high[2][16][4] }                     = 3072
  *           value = nibble | high << 4
  *   Q8_0    4 x { f16 scale[2][16], u8[2][8 vectors][16][4] }; value = byte - 128                              = 4352
- *   Q4_K    f16 d[16], f16 dmin[16]; low nibbles of scale and min as bytes scale | min << 4 [8][16]; their upper two
- * bits as 64 bytes (byte p: bits 0-1 scale of p, 2-3 scale of p + 64, 4-5 min of p, 6-7 min of p + 64; p = sub-block *
- * 16
+ *   Q4_K    f16 d[16], f16 dmin[16]; low nibbles of scale and min as bytes scale | min << 4 [8][16]; their upper two bits as
+ *           64 bytes (byte p: bits 0-1 scale of p, 2-3 scale of p + 64, 4-5 min of p, 6-7 min of p + 64; p = sub-block * 16
  *           + row); nibbles[4 g][8 vectors][16][4]: low nibble sub-block 2g, high nibble sub-block 2g+1        = 2304
  *   Q5_K    as Q4_K, with high[8 vectors][16][4] before the nibbles: bit j of byte t of lane r of vector i is bit 4 of
  *           element 4i+t of sub-block j (the bytes of the file's qh)                                           = 2816
- *   Q6_K    f16 d[16], 32 bytes zero; i8 scale[16][16]; per half n = 0, 1, with vector i of dwords i of the file's ql
- * [64] and qh [32] of that half: qh 0-3, ql 0-3, qh 4-7, ql 4-7, ql 8-15, in the order of first use; value = 0..63
- * minus 32                                                                             = 3392 Q3_K    f16 d[16], 32
- * bytes zero; i8 scale[16][16] (the file's minus 32); qs[16 vectors][16][4]; hmask[8 vectors][16][4]: dword i of the
- * file's qs and hmask; value = (two bits | bit << 2) - 4                              = 1856 Q2_K    f16 d[16], f16
- * dmin[16]; scale | min << 4 as bytes [16][16]; qs[16 vectors][16][4]; value = two bits = 1344 IQ4_XS  f16 d[16], 32
- * bytes zero; i8 scale[8][16] (the file's minus 32); nibbles[8 sub-blocks][4 vectors][16][4], as in Q4_0; value =
- * bora_iq4_values[nibble]                                                              = 2240
+ *   Q6_K    f16 d[16], 32 bytes zero; i8 scale[16][16]; per half n = 0, 1, with vector i of dwords i of the file's ql [64]
+ *           and qh [32] of that half: qh 0-3, ql 0-3, qh 4-7, ql 4-7, ql 8-15, in the order of first use;
+ *           value = 0..63 minus 32                                                                             = 3392
+ *   Q3_K    f16 d[16], 32 bytes zero; i8 scale[16][16] (the file's minus 32); qs[16 vectors][16][4]; hmask[8 vectors][16][4]:
+ *           dword i of the file's qs and hmask; value = (two bits | bit << 2) - 4                              = 1856
+ *   Q2_K    f16 d[16], f16 dmin[16]; scale | min << 4 as bytes [16][16]; qs[16 vectors][16][4]; value = two bits = 1344
+ *   IQ4_XS  f16 d[16], 32 bytes zero; i8 scale[8][16] (the file's minus 32); nibbles[8 sub-blocks][4 vectors][16][4], as in
+ *           Q4_0; value = bora_iq4_values[nibble]                                                              = 2240
  *
- * ACTIVATIONS. 256 elements of a row of x share a scale, and each 32 of them a power of two: a block whose largest
- * value is at most 1/2, 1/4, 1/8 of that of the 256 is stored 2, 4, 8 times finer. With m = max |x| of the 256 and m_j
- * of block j: m < 1e-30: scale 0, quants 0, shifts 0.  Some x of the 256 not finite: scale NaN, quants 0, shifts 0.
- * Otherwise s = m_j * 8 <= m ? 3 : m_j * 4 <= m ? 2 : m_j * 2 <= m ? 1 : 0;  shift = 3 - s;  scale = m / 1016.0f q =
- * nearest even integer of x * (127.0f / m * 2^s) (in -127..127);  x is about q * scale * 2^shift.
+ * ACTIVATIONS. 256 elements of a row of x share a scale, and each 32 of them a power of two: a block whose largest value is
+ * at most 1/2, 1/4, 1/8 of that of the 256 is stored 2, 4, 8 times finer. With m = max |x| of the 256 and m_j of block j:
+ *   m < 1e-30: scale 0, quants 0, shifts 0.  Some x of the 256 not finite: scale NaN, quants 0, shifts 0.  Otherwise
+ *   s = m_j * 8 <= m ? 3 : m_j * 4 <= m ? 2 : m_j * 2 <= m ? 1 : 0;  shift = 3 - s;  scale = m / 1016.0f
+ *   q = nearest even integer of x * (127.0f / m * 2^s) (in -127..127);  x is about q * scale * 2^shift.
  *
- * SUMS. dot_j is the exact integer dot product of a (sub-)block, D_j = dot_j << shift of its block of 32, S_j the sum
- * of its q
- * << shift. Only the chain over blocks is in float; it is the same in every path: ascending k, one chain per output,
- * every fma an fma, never cut. Per unit, g from 0 over ascending j, then f, which goes on from unit to unit and starts
- * at 0: Q4_0 Q5_0 Q8_0 IQ4_NL   g = fma(D_j, scale_j, g)                               f = fma(g, x scale, f) Q4_1 Q5_1
- * g = fma(S_j, min_j, fma(D_j, scale_j, g))              f = fma(g, x scale, f) Q4_K Q5_K Q2_K          g = fma(D_j,
- * scale_j, g), M = sum of min_j * S_j (int) f = fma(fma(g, d, -(M * dmin)), x scale, f) Q6_K Q3_K IQ4_XS        g =
- * fma(D_j, scale_j, g)                               f = fma(g, d * x scale, f) The result is the same bits whatever
- * the tile, the number of columns or the instruction set. Sources: the formats of GGUF; the layout, scaling and order
- * are measured in docs/decisions. */
+ * SUMS. dot_j is the exact integer dot product of a (sub-)block, D_j = dot_j << shift of its block of 32, S_j the sum of its q
+ * << shift. Only the chain over blocks is in float; it is the same in every path: ascending k, one chain per output, every fma
+ * an fma, never cut. Per unit, g from 0 over ascending j, then f, which goes on from unit to unit and starts at 0:
+ *   Q4_0 Q5_0 Q8_0 IQ4_NL   g = fma(D_j, scale_j, g)                               f = fma(g, x scale, f)
+ *   Q4_1 Q5_1               g = fma(S_j, min_j, fma(D_j, scale_j, g))              f = fma(g, x scale, f)
+ *   Q4_K Q5_K Q2_K          g = fma(D_j, scale_j, g), M = sum of min_j * S_j (int) f = fma(fma(g, d, -(M * dmin)), x scale, f)
+ *   Q6_K Q3_K IQ4_XS        g = fma(D_j, scale_j, g)                               f = fma(g, d * x scale, f)
+ * The result is the same bits whatever the tile, the number of columns or the instruction set. Sources: the formats of
+ * GGUF; the layout, scaling and order are measured in docs/decisions. */
+/* clang-format on */
 #ifndef BORA_KERNELS_PACKED_H
 #define BORA_KERNELS_PACKED_H
 
