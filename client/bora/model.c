@@ -1,7 +1,15 @@
-/* bora model: what the daemon has loaded. */
+/* bora model: what the daemon has loaded; and loading another. */
 #include "command.h"
 
+#include "json.h"
+#include "signals.h"
+
+#include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 static uint64_t number(const bora_client_value *map, const char *key)
 {
@@ -109,16 +117,104 @@ static bool print(const bora_cli *cli, const bora_client_value *value)
     return done;
 }
 
+/* ---- load ------------------------------------------------------------------------------------------------------ */
+
+/* A path is from here, wherever the daemon stands; a name stays one, unless something is called so here. false: too
+ * long, or this folder is gone. */
+static bool resolve(const char *model, char path[PATH_MAX])
+{
+    char here[PATH_MAX];
+    if (realpath(model, path))
+        return true;
+    const char *folder = strchr(model, '/') && model[0] != '/' ? getcwd(here, sizeof here) : "";
+    int size = folder ? snprintf(path, PATH_MAX, "%s%s%s", folder, *folder ? "/" : "", model) : -1;
+    return size >= 0 && size < PATH_MAX;
+}
+
+typedef struct progress {
+    const bora_cli *cli;
+    bool is_shown;
+} progress;
+
+static bool may_show(const progress *p)
+{
+    return !p->cli->options.json && p->cli->print.has_colours && p->cli->print.err_is_terminal;
+}
+
+static int on_event(void *context, const bora_client_event *event)
+{
+    progress *p = context;
+    if (!may_show(p))
+        return 0;
+    if (event->kind == BORA_CLIENT_EVENT_LOADING) {
+        const double share = event->n_total > 0 ? (double)event->n_done / (double)event->n_total : 0;
+        (void)fprintf(stderr, "\r\033[K[loading: %.0f %%]", share < 0.99 ? share * 100 : 99);
+        p->is_shown = true;
+    } else if (p->is_shown) { /* the last */
+        (void)fputs("\r\033[K", stderr);
+        p->is_shown = false;
+    }
+    return 0;
+}
+
+static bool print_loaded(const bora_cli *cli, const bora_client_value *value)
+{
+    size_t name_size = 0, path_size = 0;
+    const char *name = bora_client_value_text(bora_client_value_get(value, "name"), &name_size);
+    const char *path = bora_client_value_text(bora_client_value_get(value, "path"), &path_size);
+    bora_print_text(&cli->print, name, name_size);
+    (void)fputs(" (", stdout);
+    bora_print_text(&cli->print, path, path_size);
+    (void)printf(") is loaded, after %.1f s\n", (double)number(value, "took_ms") / 1000);
+    return true;
+}
+
+static int load(bora_cli *cli, const char *model)
+{
+    char path[PATH_MAX];
+    progress p = {.cli = cli};
+    bora_client_result *result = NULL;
+    bora_client_error error = {0};
+    if (!*model || !resolve(model, path))
+        return bora_cli_usage(cli, "'%.100s' is no path", model);
+    int code = bora_cli_connect(cli);
+    if (code != BORA_EXIT_OK)
+        return code;
+    bora_client_request *request = bora_client_request_new("model.load");
+    bora_client_request_string(request, "model", path);
+    if (cli->options.has_drain_ms)
+        bora_client_request_uint(request, "timeout_ms", cli->options.drain_ms);
+    if (may_show(&p)) {
+        (void)fputs("[waiting for answers that run]", stderr);
+        p.is_shown = true;
+    }
+    bora_signals_catch_interrupt(cli->client);
+    bora_client_status status = bora_client_call_watched(cli->client, &request, on_event, &p, &result, &error);
+    bora_signals_release();
+    if (p.is_shown)
+        (void)fputc('\n', stderr);
+    if (status == BORA_CLIENT_E_INTERRUPTED)
+        (void)snprintf(error.message, sizeof error.message, "not waiting any longer; the daemon goes on");
+    return status == BORA_CLIENT_OK ? bora_cli_show(cli, &result, print_loaded) : bora_cli_failed(&error);
+}
+
 static int run(bora_cli *cli, int n_words, char **words)
 {
-    return bora_cli_list(cli, n_words, words, bora_client_model, print);
+    const bool is_load = n_words > 0 && strcmp(words[0], "load") == 0;
+    if (is_load && n_words != 2)
+        return bora_cli_usage(cli, "load takes one PATH or name");
+    if (!is_load && cli->options.has_drain_ms)
+        return bora_cli_usage(cli, "--timeout goes with load");
+    return is_load ? load(cli, words[1]) : bora_cli_list(cli, n_words, words, bora_client_model, print);
 }
 
 const bora_command bora_command_model = {
     .name = "model",
-    .words = "",
-    .summary = "which model is loaded, and its dimensions",
-    .details = "",
-    .groups = BORA_OPTIONS_COMMON | BORA_OPTIONS_JSON,
+    .words = "[load PATH|NAME]",
+    .summary = "which model is loaded, and its dimensions; load another",
+    .details =
+        "  load PATH  put another model in its place, while the daemon runs: answers that run may end, sessions are\n"
+        "             kept, and go on when their model is back. NAME: one that the daemon finds by itself\n",
+    .groups = BORA_OPTIONS_COMMON | BORA_OPTIONS_JSON | BORA_OPTIONS_LOAD,
     .run = run,
 };

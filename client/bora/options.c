@@ -41,6 +41,7 @@ enum {
     OPTION_IDS,
     OPTION_BACKGROUND,
     OPTION_TIMEOUT,
+    OPTION_DRAIN,
     OPTION_CHOICES,
     OPTION_JSON_SCHEMA,
     OPTION_GRAMMAR,
@@ -83,6 +84,7 @@ static const option_spec specs[] = {
     {OPTION_CHOICES, 0, "choices", "N", BORA_OPTIONS_CHOICES, "N answers, one after another; the prompt is read once"},
     {OPTION_BACKGROUND, 0, "background", NULL, BORA_OPTIONS_TERMS, "leave the others their turn first"},
     {OPTION_TIMEOUT, 0, "timeout", "SECONDS", BORA_OPTIONS_TERMS, "end the answer then, as far as it has come"},
+    {OPTION_DRAIN, 0, "timeout", "SECONDS", BORA_OPTIONS_LOAD, "cut answers that run longer; 30 unless given"},
     {OPTION_ONCE, 0, "once", NULL, BORA_OPTIONS_ONCE, "print how it is now, and end"},
     {OPTION_BOS, 0, "bos", NULL, BORA_OPTIONS_BOS, "with the beginning-of-text token"},
     {OPTION_IDS, 0, "ids", NULL, BORA_OPTIONS_IDS, "only the ids, as --tokens and detokenize take them"},
@@ -282,6 +284,17 @@ static bool set_seed(bora_client_generation *g, const char *value, char (*ret_wh
     return true;
 }
 
+/* 0: at once. */
+static bool set_drain(bora_options *o, const char *value, char (*ret_why)[256])
+{
+    double seconds = 0;
+    if (!parse_number(value, &seconds) || seconds < 0 || seconds > UINT32_MAX / 1000)
+        return refuse(ret_why, "--timeout takes seconds, from 0 to %d, not '%.100s'", UINT32_MAX / 1000, value);
+    o->drain_ms = (uint32_t)(seconds * 1000 + 0.5);
+    o->has_drain_ms = true;
+    return true;
+}
+
 static bool apply(bora_options *o, const option_spec *spec, const char *value, char (*ret_why)[256])
 {
     bora_client_generation *g = &o->generation;
@@ -321,6 +334,8 @@ static bool apply(bora_options *o, const option_spec *spec, const char *value, c
         return true;
     case OPTION_TIMEOUT:
         return set_timeout(g, value, ret_why);
+    case OPTION_DRAIN:
+        return set_drain(o, value, ret_why);
     case OPTION_CHOICES:
         return set_choices(g, value, ret_why);
     case OPTION_JSON_SCHEMA:

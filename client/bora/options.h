@@ -22,7 +22,8 @@ enum {
     BORA_OPTIONS_IDS = 1 << 8,
     BORA_OPTIONS_TERMS = 1 << 9,    /* --background, --timeout */
     BORA_OPTIONS_CHOICES = 1 << 10, /* --choices */
-    BORA_OPTIONS_ONCE = 1 << 11
+    BORA_OPTIONS_ONCE = 1 << 11,
+    BORA_OPTIONS_LOAD = 1 << 12 /* --timeout of model load */
 };
 
 /* Caller-owned; all zero is a good start. Strings from the command line are borrowed; what generation points to is
@@ -32,6 +33,8 @@ typedef struct bora_options {
     const char *session;
     const char *system;
     bool help, json, verbose, echo, bos, ids, once;
+    bool has_drain_ms;
+    uint32_t drain_ms;                 /* --timeout of model load */
     bora_client_generation generation; /* sampling, stops, biases, tokens, terms */
 } bora_options;
 

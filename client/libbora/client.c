@@ -192,10 +192,11 @@ static bora_client_status run(waiter *w, bora_client_request **request, bool wai
     return status;
 }
 
-bora_client_status bora_client_call(bora_client *client, bora_client_request **request, bora_client_result **ret_result,
-                                    bora_client_error *err)
+bora_client_status bora_client_call_watched(bora_client *client, bora_client_request **request,
+                                            bora_client_handler handler, void *context, bora_client_result **ret_result,
+                                            bora_client_error *err)
 {
-    waiter w = {.client = client};
+    waiter w = {.client = client, .handler = handler, .context = context};
     bora_client_status status = run(&w, request, false, err);
     if (status == BORA_CLIENT_OK && ret_result) {
         bora_client_result *result = bora_client_result_new(&w.frame);
@@ -206,6 +207,12 @@ bora_client_status bora_client_call(bora_client *client, bora_client_request **r
     }
     bora_frame_free(w.frame);
     return status;
+}
+
+bora_client_status bora_client_call(bora_client *client, bora_client_request **request, bora_client_result **ret_result,
+                                    bora_client_error *err)
+{
+    return bora_client_call_watched(client, request, NULL, NULL, ret_result, err);
 }
 
 bora_client_status bora_client_generate(bora_client *client, const bora_client_generation *generation,

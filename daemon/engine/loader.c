@@ -9,12 +9,12 @@
 struct bora_loader {
     const bora_model *model;
     const bora_log *log;
-    atomic_bool cancel;            /* atomic: raised by any thread */
-    _Atomic uint64_t n_done;       /* atomic: read by any thread, written by the one that builds */
-    bool forgets;                  /* memory is short: the page cache gives the file up, too */
-    uint64_t started_ns, told_ns;  /* of the run, of the log's last line */
-    bool is_running;               /* later, plugins that take the place of others may read weights again */
-    bool (*begin)(void *arg); /* may be NULL */
+    atomic_bool cancel;           /* atomic: raised by any thread */
+    _Atomic uint64_t n_done;      /* atomic: read by any thread, written by the one that builds */
+    bool forgets;                 /* memory is short: the page cache gives the file up, too */
+    uint64_t started_ns, told_ns; /* of the run, of the log's last line */
+    bool is_running;              /* later, plugins that take the place of others may read weights again */
+    bool (*begin)(void *arg);     /* may be NULL */
     void *begin_arg;
     const uint8_t *ahead, *behind; /* end of what was asked for ahead of time, and of what was read last */
 };

@@ -20,7 +20,8 @@ void bora_loader_watch(bora_loader *loader, bora_pipeline_options *options);
  * Errors: as bora_pipeline_build. (A file that is cut short meanwhile is noticed by whoever computes, as at any other
  * time.) */
 bora_status bora_loader_run(bora_loader *loader, bora_pipeline *pipeline, bora_error *err);
-/* Before the run: it calls fn first, on its thread, and goes on when that has returned. False: the run is called off. */
+/* Before the run: it calls fn first, on its thread, and goes on when that has returned. False: the run is called off.
+ */
 void bora_loader_begin_with(bora_loader *loader, bool (*fn)(void *arg), void *arg);
 /* Any thread. A run that is under way, or begins later, ends with CANCELLED after the piece of work it is at. */
 void bora_loader_cancel(bora_loader *loader);

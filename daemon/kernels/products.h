@@ -10,7 +10,8 @@ typedef struct bora_product {
     size_t y_stride; /* floats, at least the matrix's n_rows */
 } bora_product;
 
-/* Quantises the input, if any of the matrices needs that, and multiplies each with it. The caller's thread and the pool. */
+/* Quantises the input, if any of the matrices needs that, and multiplies each with it. The caller's thread and the
+ * pool. */
 void bora_products_run(bora_kernels *kernels, const bora_input *input, const bora_product *products,
                        uint32_t n_products);
 

@@ -83,10 +83,10 @@ static void drop_requests(bora_server *server, bora_connection *connection)
     while (request) {
         bora_request *next = request->next;
         request->connection = NULL;
-        if (request->generation_id) {
+        if (request->generation_id)
             bora_sessions_abandon(server->options.sessions, request->generation_id);
+        if (request->generation_id || request->swap_id) /* nobody will come back to it */
             bora_request_free(request);
-        }
         request = next;
     }
 }

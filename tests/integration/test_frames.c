@@ -313,7 +313,8 @@ static void test_before_hello(void **state)
     static const char *const verbs[] = {"status",       "model",          "generate",       "cancel",
                                         "tokenize",     "detokenize",     "session.create", "session.list",
                                         "session.show", "session.rename", "session.delete", "plugin.list",
-                                        "plugin.info",  "plugin.use",     "metrics",        "no such verb"};
+                                        "plugin.info",  "plugin.use",     "metrics",        "model.load",
+                                        "no such verb"};
     wire w;
     wire_open(&w, daemon_.socket);
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {

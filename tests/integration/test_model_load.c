@@ -190,6 +190,28 @@ static void test_by_name(void **state)
     end(f);
 }
 
+/* From the command line, by a path from where it stands. */
+static void test_command(void **state)
+{
+    fixture *f = *state;
+    wire w;
+    start(f, NULL, NULL);
+    const char *argv[] = {BORA_BUILD_DIR "/bin/bora", "model", "load", f->b, "--timeout", "1.5", "--socket",
+                          f->daemon.socket,           NULL};
+    spawn_expect(argv, NULL, 0, "is loaded");
+    wire_greet(&w, f->daemon.socket);
+    exchange_assert_status(&w, "model_path", f->b);
+    assert_int_equal(chdir(f->daemon.folder.path), 0);
+    argv[3] = "./gone.gguf";
+    spawn_expect(argv, NULL, 1, "gone.gguf");
+    argv[3] = "q4_k.gguf"; /* not a name: it is here */
+    spawn_expect(argv, NULL, 0, "is loaded");
+    assert_int_equal(chdir("/"), 0);
+    exchange_assert_status(&w, "model_path", f->b);
+    wire_close(&w);
+    end(f);
+}
+
 /* ---- what is refused ---- */
 
 static uint32_t count_in(const fixture *f, const char *what)
@@ -203,6 +225,18 @@ static uint32_t count_in(const fixture *f, const char *what)
         n++;
     (void)closedir(folder);
     return n;
+}
+
+/* A thread that has been joined, or has said its last word, is still listed for a moment. */
+static void expect_at_most(const fixture *f, const char *what, uint32_t n)
+{
+    uint32_t got = count_in(f, what);
+    for (int ms = 0; ms < WIRE_MS && got > n; ms += 5) {
+        struct timespec pause = {.tv_nsec = 5000000};
+        (void)nanosleep(&pause, NULL); /* polling, bounded above */
+        got = count_in(f, what);
+    }
+    assert_true(got <= n);
 }
 
 /* An expert plugin that speaks no type but that of the first model. */
@@ -270,8 +304,8 @@ static void test_refused(void **state)
     assert_true(kv > 0);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         exchange_expect_refused(&w, exchange_submit(&w, cases[i].model, 30000), cases[i].code, cases[i].message);
-        assert_int_equal(count_in(f, "task"), n_threads);
-        assert_int_equal(count_in(f, "fd"), n_fds);
+        expect_at_most(f, "task", n_threads);
+        expect_at_most(f, "fd", n_fds);
         assert_true(wire_status(&w, "kv_bytes") >= kv);
         exchange_assert_status(&w, "model_path", MODEL_A);
         exchange_assert_status(&w, "state", "ready");
@@ -390,8 +424,8 @@ static void test_nothing_is_left_behind(void **state)
         exchange_load(&w, MODEL_A);
         assert_int_equal(memory_of(&w, "kv"), kv);
         witness_check(&f->witness);
-        assert_int_equal(count_in(f, "task"), n_threads);
-        assert_int_equal(count_in(f, "fd"), n_fds);
+        expect_at_most(f, "task", n_threads);
+        expect_at_most(f, "fd", n_fds);
         assert_int_equal(memory_of(&w, "weights"), weights);
         assert_int_equal(memory_of(&w, "program"), program);
     }
@@ -406,6 +440,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_there_and_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_plugins_stay, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_by_name, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_command, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_memory_limit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_is_left_behind, set_up, tear_down),

@@ -1,3 +1,4 @@
+/* clang-format off */
 /* Inside of the packed product: how weights and activations lie in memory, and in which order a sum is made.
  *
  * WEIGHTS. A unit is 16 rows x 256 k. A strip is the units of 16 rows, ascending in k, one behind the other. In a vector of
@@ -46,6 +47,7 @@
  *   Q6_K Q3_K IQ4_XS        g = fma(D_j, scale_j, g)                               f = fma(g, d * x scale, f)
  * The result is the same bits whatever the tile, the number of columns or the instruction set. Sources: the formats of
  * GGUF; the layout, scaling and order are measured in docs/decisions. */
+/* clang-format on */
 #ifndef BORA_KERNELS_PACKED_H
 #define BORA_KERNELS_PACKED_H
 
@@ -54,7 +56,8 @@
 
 #define BORA_UNIT_COLS         256u
 #define BORA_UNIT_BLOCKS       8u /* of 32 */
-/* More rows of x than this are cut into panels of BORA_PANEL_COLUMNS, the last one narrower; up to this many are one. */
+/* More rows of x than this are cut into panels of BORA_PANEL_COLUMNS, the last one narrower; up to this many are one.
+ */
 #define BORA_PANEL_COLUMNS_MAX 8u
 #define BORA_PANEL_COLUMNS     6u
 
@@ -64,11 +67,12 @@ size_t bora_unit_size(uint32_t dtype);
 /* A few rows of x ("columns") side by side, quantised. Pointers into the input's panels, each aligned to 64. */
 typedef struct bora_panel {
     uint32_t n_columns;
-    size_t n_units;    /* ceil(n_cols / 256) */
-    int8_t *q;         /* [n_units * 8, n_columns, 32] */
-    float *scale;      /* [n_units, n_columns] */
-    int32_t *shift;    /* [n_units * 8, n_columns] 0..3 */
-    int32_t *start8;   /* [n_units * 8, n_columns] -8 * sum of the block's q: what an accumulator of quants + 8 starts at */
+    size_t n_units; /* ceil(n_cols / 256) */
+    int8_t *q;      /* [n_units * 8, n_columns, 32] */
+    float *scale;   /* [n_units, n_columns] */
+    int32_t *shift; /* [n_units * 8, n_columns] 0..3 */
+    int32_t
+        *start8; /* [n_units * 8, n_columns] -8 * sum of the block's q: what an accumulator of quants + 8 starts at */
     int32_t *start128; /* [n_units * 8, n_columns] -128 * sum of the block's q */
     int32_t *start32;  /* [n_units * 16, n_columns] -32 * sum of the q of 16 */
     int16_t *sum32;    /* [n_units, n_columns, 8] S_j of blocks of 32 */
@@ -95,16 +99,16 @@ typedef struct bora_packed_path {
     /* Packs n_rows (1..16) rows of a file, row_size bytes apart, n_cols elements each, into one strip, all of which is
      * written. */
     void (*pack)(uint32_t dtype, const uint8_t *rows, size_t row_size, size_t n_rows, size_t n_cols, uint8_t *strip);
-    /* y[c * y_stride + 16 * s + r] for all strips s, rows r, columns c of all panels (row c counts over the panels). All 16
-     * rows of each strip are written. scratch: scratch_size bytes, aligned to 64. */
+    /* y[c * y_stride + 16 * s + r] for all strips s, rows r, columns c of all panels (row c counts over the panels).
+     * All 16 rows of each strip are written. scratch: scratch_size bytes, aligned to 64. */
     void (*multiply)(const bora_strips *w, const bora_input *x, float *y, size_t y_stride, void *scratch);
     size_t (*scratch_size)(size_t n_units);
 } bora_packed_path;
 
 extern const bora_packed_path bora_packed_plain;
 #if defined(__x86_64__)
-extern const bora_packed_path bora_packed_avx2;    /* needs AVX2, FMA, F16C */
-extern const bora_packed_path bora_packed_avx512;  /* needs AVX-512 F, BW, DQ, VL, VNNI */
+extern const bora_packed_path bora_packed_avx2;   /* needs AVX2, FMA, F16C */
+extern const bora_packed_path bora_packed_avx512; /* needs AVX-512 F, BW, DQ, VL, VNNI */
 #endif
 
 /* The fastest path that the processor has. */

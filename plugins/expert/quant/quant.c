@@ -10,8 +10,8 @@
  * Each is one parallel_for, and a single token needs only two: the caller fills alone. The items of a worker are one
  * stream through each matrix, as matrices lie. A product's element depends on its row of weights and of x alone, and a
  * token's experts are added in ascending order: no other token, thread or group can change a bit. Weights of F32, F16
- * and BF16 go the same way and are not quantised, nor, unless the daemon is told to round it, is what they are multiplied
- * with. */
+ * and BF16 go the same way and are not quantised, nor, unless the daemon is told to round it, is what they are
+ * multiplied with. */
 #include "../gather.h"
 #include "silu.h"
 

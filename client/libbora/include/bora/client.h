@@ -151,6 +151,15 @@ BORA_CLIENT_API void bora_client_result_free(bora_client_result *result); /* NUL
 BORA_CLIENT_API bora_client_status bora_client_call(bora_client *client, bora_client_request **request,
                                                     bora_client_result **ret_result, bora_client_error *err);
 
+struct bora_client_event; /* below */
+
+/* The same, and handler (may be NULL) is called for every event: those on the way, and the last. */
+BORA_CLIENT_API bora_client_status bora_client_call_watched(bora_client *client, bora_client_request **request,
+                                                            int (*handler)(void *context,
+                                                                           const struct bora_client_event *event),
+                                                            void *context, bora_client_result **ret_result,
+                                                            bora_client_error *err);
+
 /* The verbs, ready made. Results as in proto/PROTOCOL.md. */
 BORA_CLIENT_API bora_client_status bora_client_daemon_status(bora_client *client, bora_client_result **ret_result,
                                                              bora_client_error *err);
