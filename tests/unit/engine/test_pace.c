@@ -142,12 +142,28 @@ static void test_never_none(void **state)
     }
 }
 
+/* A machine whose matrix product takes 8 rows for the price of one and 16 for that of twice as many, as real ones do:
+ * the step is filled up to the tile's edge, not beyond. */
+static void test_tiles(void **state)
+{
+    (void)state;
+    bora_pace pace = {0};
+    uint32_t rows = 0;
+    for (int i = 0; i < 300; i++) {
+        if (i % 50 == 0)
+            bora_pace_learn(&pace, 3, 0, 100 * MS);
+        rows = bora_pace_rows(&pace, 3, 0, 512);
+        bora_pace_learn(&pace, 3, rows, (rows + 3 <= 8 ? 110 : 220 + (rows + 3 - 8) * 12) * MS);
+    }
+    assert_in_range(rows, 4, 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_auto),       cmocka_unit_test(test_max_step),    cmocka_unit_test(test_floor),
-        cmocka_unit_test(test_follows),    cmocka_unit_test(test_nearly_free), cmocka_unit_test(test_alone),
-        cmocka_unit_test(test_never_none),
+        cmocka_unit_test(test_tiles), cmocka_unit_test(test_auto),       cmocka_unit_test(test_max_step),
+        cmocka_unit_test(test_floor), cmocka_unit_test(test_follows),    cmocka_unit_test(test_nearly_free),
+        cmocka_unit_test(test_alone), cmocka_unit_test(test_never_none),
     };
     return cmocka_run_group_tests_name("pace", tests, NULL, NULL);
 }
