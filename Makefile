@@ -196,7 +196,7 @@ check-tsan: deps ## the threads under ThreadSanitizer
 	    SANITIZE='-fsanitize=thread' run-tests
 
 check-long: ## all of these, then ten minutes of many clients and of fuzzing per target
-	@$(MAKE) --no-print-directory check
+	@BORA_TEST_LONG=1 $(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory check-asan
 	@$(MAKE) --no-print-directory check-tsan
 	@$(MAKE) --no-print-directory soak SOAK_SECONDS=600
