@@ -29,7 +29,7 @@
     } while (0)
 
 typedef struct engine_options {
-    const char *expert, *cache; /* NULL: ring */
+    const char *expert, *cache; /* NULL: quant, ring */
     uint32_t n_stages;          /* 0: one */
     uint32_t chunk, batch_tokens, max_running, n_left_max;
     uint64_t context;
@@ -37,12 +37,7 @@ typedef struct engine_options {
 } engine_options;
 
 #define ENGINE_DEFAULT                                                                                                 \
-    ((engine_options){.expert = "reference",                                                                           \
-                      .chunk = 32,                                                                                     \
-                      .batch_tokens = 64,                                                                              \
-                      .max_running = 8,                                                                                \
-                      .context = 4096,                                                                                 \
-                      .kv_dtype = BORA_DTYPE_F32})
+    ((engine_options){.chunk = 32, .batch_tokens = 64, .max_running = 8, .context = 4096, .kv_dtype = BORA_DTYPE_F32})
 
 typedef struct engine {
     bora_log log;
@@ -70,7 +65,8 @@ static inline void engine_open(engine *e, const engine_options *options)
         .max_positions = options->context,
         .kv_dtype = options->kv_dtype,
         .plugin_path = BORA_BUILD_DIR "/lib/bora/plugins",
-        .plugins = {NULL, "reference", options->cache ? options->cache : "ring", options->expert, "thread"},
+        .plugins = {NULL, "flash", options->cache ? options->cache : "ring",
+                    options->expert ? options->expert : "quant", "thread"},
         .ledger = e->ledger,
     };
     assert_int_equal(BORA_PLUGIN_ATTENTION, 1);

@@ -10,7 +10,6 @@
 static fixture *open_with(const char *cache, uint32_t n_left_max)
 {
     engine_options options = ENGINE_DEFAULT;
-    options.expert = "quant";
     options.cache = cache;
     options.n_left_max = n_left_max;
     fixture *f = fixture_open(&options);

@@ -8,7 +8,6 @@ static int setup_paged(void **state)
 {
     engine_options options = ENGINE_DEFAULT;
     options.cache = "paged";
-    options.expert = "quant";
     *state = fixture_open(&options);
     return 0;
 }
@@ -17,7 +16,6 @@ static int setup_paged(void **state)
 static int setup_narrow(void **state)
 {
     engine_options options = ENGINE_DEFAULT;
-    options.expert = "quant";
     options.max_running = 2;
     options.n_left_max = 4;
     *state = fixture_open(&options);

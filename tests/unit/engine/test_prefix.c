@@ -9,8 +9,6 @@ static int open_with(void **state, const char *cache, uint32_t kv_dtype)
     engine_options options = ENGINE_DEFAULT;
     options.n_left_max = 8;
     options.cache = cache;
-    if (strcmp(cache, "paged") == 0)
-        options.expert = "quant"; /* the same promise, and faster */
     options.kv_dtype = kv_dtype;
     *state = fixture_open(&options);
     return 0;
