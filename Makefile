@@ -14,6 +14,9 @@ SANITIZE ?=
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 
+# For the targets that build and then run: as many compilers as there are processors, unless -j says how many.
+PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 1))
+
 # ---- what Debian has -----------------------------------------------------------------------------------------
 
 PACKAGES := gcc make pkg-config libzmq3-dev libmsgpack-dev libsqlite3-dev libopenblas-dev libinih-dev \
@@ -181,18 +184,18 @@ deps: ## install what is missing (Debian packages)
 	@./tests/deps.sh $(PACKAGES)
 
 demo: deps ## build, start a private daemon on the embedded model, chat
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) $(PARALLEL) --no-print-directory all
 	@./tests/demo.sh $(BUILD)
 
 check: deps ## build and run all tests
-	@$(MAKE) --no-print-directory run-tests
+	@$(MAKE) $(PARALLEL) --no-print-directory run-tests
 
 check-asan: deps ## the same under AddressSanitizer and UBSan
-	@$(MAKE) --no-print-directory BUILD=build-asan OPT=-O1 \
+	@$(MAKE) $(PARALLEL) --no-print-directory BUILD=build-asan OPT=-O1 \
 	    SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' run-tests
 
 check-tsan: deps ## the threads under ThreadSanitizer
-	@BORA_TEST_TIMEOUT=$${BORA_TEST_TIMEOUT:-1200} $(MAKE) --no-print-directory BUILD=build-tsan OPT=-O1 \
+	@BORA_TEST_TIMEOUT=$${BORA_TEST_TIMEOUT:-1200} $(MAKE) $(PARALLEL) --no-print-directory BUILD=build-tsan OPT=-O1 \
 	    SANITIZE='-fsanitize=thread' run-tests
 
 check-long: ## all of these, then ten minutes of many clients and of fuzzing per target
