@@ -1,4 +1,4 @@
-/* Which generations may begin, and when: the queue, the promises of memory, and beginnings taken over from others.
+/* Which generations may begin, and when: the promises of memory, and beginnings taken over from others.
  *
  * A generation begins when the ledger has room for all it may come to need: its whole cache at its greatest length, and
  * its pages on their way from and to the store. So nothing that runs ever lacks memory, and nothing has to be thrown
@@ -6,141 +6,12 @@
  *
  * If there is no room, what finished requests left on the shelf goes first, then the caches of sessions that wait,
  * whose pages the store has; then the caller is asked to close idle sessions (PRESSURE); then the queue waits for
- * something to end. The owner with the fewest running comes next, of several the one whose turn is longest ago, and
- * within an owner the order of arrival holds. */
+ * something to end. Whose turn it is, the queue knows (queue.c). */
 #include "engine/scheduler_private.h"
 
 #include "base/memory.h"
 
 #include <string.h>
-
-#define TELL_NS UINT64_C(1000000000) /* between two words about its place to one that waits */
-
-/* ---- owners ------------------------------------------------------------------------------------------------ */
-
-static bora_plan_served least_served(const bora_scheduler *scheduler)
-{
-    bora_plan_served least = {{0}};
-    bool is_first = true;
-    for (size_t i = 0; i < scheduler->n_owners; i++) {
-        if (!scheduler->owners[i].n_tasks)
-            continue;
-        for (uint32_t kind = 0; kind < BORA_PLAN_KINDS; kind++) {
-            uint64_t rows = scheduler->owners[i].served.rows[kind];
-            least.rows[kind] = is_first || rows < least.rows[kind] ? rows : least.rows[kind];
-        }
-        is_first = false;
-    }
-    return least;
-}
-
-size_t bora_scheduler_owner(bora_scheduler *scheduler, const char *name)
-{
-    for (size_t i = 0; i < scheduler->n_owners; i++)
-        if (strcmp(scheduler->owners[i].name, name) == 0)
-            return i;
-    if (scheduler->n_owners == scheduler->owners_capacity) {
-        size_t capacity = scheduler->owners_capacity * 2 + 8;
-        bora_engine_owner *owners = bora_realloc(scheduler->owners, capacity, sizeof *owners);
-        if (!owners)
-            return SIZE_MAX;
-        scheduler->owners = owners;
-        bora_plan_served *served = bora_realloc(scheduler->served, capacity, sizeof *served);
-        if (!served)
-            return SIZE_MAX;
-        scheduler->served = served;
-        scheduler->owners_capacity = capacity;
-    }
-    bora_engine_owner *owner = &scheduler->owners[scheduler->n_owners];
-    *owner = (bora_engine_owner){.served = least_served(scheduler)};
-    strncpy(owner->name, name, sizeof owner->name - 1);
-    return scheduler->n_owners++;
-}
-
-void bora_scheduler_forget_owners(bora_scheduler *scheduler)
-{
-    for (size_t i = scheduler->n_owners; i-- > 0;)
-        if (scheduler->owners[i].n_tasks == 0 && scheduler->owners[i].n_waiting == 0)
-            scheduler->owners[i] = scheduler->owners[--scheduler->n_owners];
-}
-
-/* ---- the queue ----------------------------------------------------------------------------------------------- */
-
-static bora_generation *take_out(bora_mail **list, uint64_t id)
-{
-    for (bora_mail **link = list; *link; link = &(*link)->next) {
-        bora_generation *generation = (bora_generation *)*link;
-        if (generation->id != id)
-            continue;
-        *link = generation->mail.next;
-        generation->mail.next = NULL;
-        return generation;
-    }
-    return NULL;
-}
-
-bora_generation *bora_scheduler_withdraw(bora_scheduler *scheduler, uint64_t id)
-{
-    bora_generation *generation = take_out(&scheduler->waiting, id);
-    if (generation) {
-        scheduler->owners[bora_scheduler_owner(scheduler, generation->owner)].n_waiting--; /* made by enqueue */
-        return generation;
-    }
-    generation = take_out(&scheduler->restoring, id);
-    if (generation)
-        scheduler->owners[bora_scheduler_owner(scheduler, generation->owner)].n_tasks--;
-    return generation;
-}
-
-/* Whether a goes before b, which came before it. */
-static bool goes_before(const bora_scheduler *scheduler, const bora_generation *a, const bora_generation *b)
-{
-    if (a->is_background != b->is_background)
-        return b->is_background;
-    const bora_engine_owner *owners = scheduler->owners;
-    size_t i = 0, j = 0; /* owners of those that wait are there */
-    while (strcmp(owners[i].name, a->owner) != 0)
-        i++;
-    while (strcmp(owners[j].name, b->owner) != 0)
-        j++;
-    if (owners[i].n_tasks != owners[j].n_tasks)
-        return owners[i].n_tasks < owners[j].n_tasks;
-    return owners[i].last_begun < owners[j].last_begun;
-}
-
-static bora_generation *next_waiting(const bora_scheduler *scheduler)
-{
-    bora_generation *best = (bora_generation *)scheduler->waiting;
-    for (bora_mail *mail = best ? best->mail.next : NULL; mail; mail = mail->next)
-        if (goes_before(scheduler, (bora_generation *)mail, best))
-            best = (bora_generation *)mail;
-    return best;
-}
-
-/* Tells those that wait where they stand: when they begin to, and when it has changed, at most once a second. */
-static void tell_places(bora_scheduler *scheduler)
-{
-    uint32_t n_waiting = 0, place = 0;
-    for (const bora_mail *mail = scheduler->waiting; mail; mail = mail->next)
-        n_waiting++;
-    uint64_t now = n_waiting ? bora_task_now_ns() : 0;
-    for (bora_mail *mail = scheduler->waiting; mail; mail = mail->next) {
-        bora_generation *generation = (bora_generation *)mail;
-        place++;
-        if (scheduler->is_loading || generation->told_place == place ||
-            (generation->told_place && now - generation->told_ns < TELL_NS))
-            continue;
-        bora_event *event = bora_calloc(1, sizeof *event);
-        if (!event)
-            return; /* it is told later, or not */
-        event->type = BORA_EVENT_QUEUED;
-        event->id = generation->id;
-        event->place = generation->told_place = place;
-        event->n_waiting = n_waiting;
-        generation->told_ns = now;
-        bora_mailbox_send(scheduler->events, &event->mail);
-    }
-}
 
 /* ---- promises ---------------------------------------------------------------------------------------------- */
 
@@ -263,15 +134,11 @@ void bora_scheduler_enqueue(bora_scheduler *scheduler, bora_generation *generati
         bora_scheduler_refuse(scheduler, generation, BORA_REASON_ERROR, scheduler->load_status, &scheduler->load_error);
     } else if (can_never_begin(scheduler, generation, &err)) {
         bora_scheduler_refuse(scheduler, generation, BORA_REASON_ERROR, BORA_E_LIMIT, &err);
-    } else if ((owner = bora_scheduler_owner(scheduler, generation->owner)) == SIZE_MAX) {
+    } else if ((owner = bora_queue_owner(scheduler, generation->owner)) == SIZE_MAX) {
         (void)bora_fail(&err, BORA_E_NOMEM, "owner");
         bora_scheduler_refuse(scheduler, generation, BORA_REASON_ERROR, BORA_E_NOMEM, &err);
     } else {
-        bora_mail **link = &scheduler->waiting;
-        while (*link)
-            link = &(*link)->next;
-        *link = &generation->mail;
-        scheduler->owners[owner].n_waiting++;
+        bora_queue_add(scheduler, generation, owner);
     }
 }
 
@@ -365,7 +232,7 @@ static void begin(bora_scheduler *scheduler, bora_generation *generation)
     bora_task *task = NULL;
     bora_sequence *brought = generation->sequence, *forked = NULL;
     uint64_t n_reused = 0;
-    size_t owner = bora_scheduler_owner(scheduler, generation->owner); /* made by enqueue */
+    size_t owner = bora_queue_owner(scheduler, generation->owner); /* made by enqueue */
     bora_status st = bora_shelf_reserve(&scheduler->shelf, scheduler->n_running + n_choices_of(generation), &err);
     if (st == BORA_OK && !brought && generation->restore_n_cached == 0)
         forked = fork_beginning(scheduler, generation, &n_reused);
@@ -394,8 +261,8 @@ static void begin(bora_scheduler *scheduler, bora_generation *generation)
 /* Room for it is there: it begins, or its pages are asked for first. */
 static void let_in(bora_scheduler *scheduler, bora_generation *generation)
 {
-    (void)bora_scheduler_withdraw(scheduler, generation->id);
-    bora_engine_owner *owner = &scheduler->owners[bora_scheduler_owner(scheduler, generation->owner)]; /* as before */
+    (void)bora_queue_withdraw(scheduler, generation->id);
+    bora_engine_owner *owner = &scheduler->owners[bora_queue_owner(scheduler, generation->owner)]; /* as before */
     owner->n_tasks++;
     owner->last_begun = ++scheduler->n_begun;
     bora_event *event = generation->n_stored ? bora_calloc(1, sizeof *event) : NULL;
@@ -417,7 +284,7 @@ static void let_in(bora_scheduler *scheduler, bora_generation *generation)
 
 void bora_scheduler_restore(bora_scheduler *scheduler, bora_command *order)
 {
-    bora_generation *generation = take_out(&scheduler->restoring, order->id);
+    bora_generation *generation = bora_queue_take(&scheduler->restoring, order->id);
     if (!generation) { /* cancelled meanwhile */
         bora_ledger_give(scheduler->ledger, BORA_LEDGER_STORE, order->store_size);
         return;
@@ -477,7 +344,7 @@ static bool wait_for_room(bora_scheduler *scheduler, bora_generation *next, uint
     bora_error err = {{0}};
     (void)bora_fail(&err, BORA_E_BUSY, "%llu MiB of memory are missing (memory.limit)",
                     (unsigned long long)(missing >> 20) + 1);
-    (void)bora_scheduler_withdraw(scheduler, next->id);
+    (void)bora_queue_withdraw(scheduler, next->id);
     bora_scheduler_refuse(scheduler, next, BORA_REASON_ERROR, BORA_E_BUSY, &err);
     return false;
 }
@@ -485,11 +352,11 @@ static bool wait_for_room(bora_scheduler *scheduler, bora_generation *next, uint
 void bora_scheduler_admit(bora_scheduler *scheduler)
 {
     while (!scheduler->is_loading && scheduler->waiting) {
-        bora_generation *generation = next_waiting(scheduler);
+        bora_generation *generation = bora_queue_next(scheduler);
         bora_error err = {{0}};
         generation->promise = need_of(scheduler, generation);
         if (is_too_large(scheduler, generation, &err)) {
-            (void)bora_scheduler_withdraw(scheduler, generation->id);
+            (void)bora_queue_withdraw(scheduler, generation->id);
             bora_scheduler_refuse(scheduler, generation, BORA_REASON_ERROR, BORA_E_LIMIT, &err);
             continue;
         }
@@ -507,7 +374,7 @@ void bora_scheduler_admit(bora_scheduler *scheduler)
         if (wait_for_room(scheduler, generation, missing))
             break;
     }
-    tell_places(scheduler);
+    bora_queue_tell(scheduler);
 }
 
 /* ---- deadlines --------------------------------------------------------------------------------------------- */
@@ -528,8 +395,7 @@ static bora_generation *past_deadline(bora_mail *list, uint64_t now, uint64_t *n
 static void expire_list(bora_scheduler *scheduler, bora_mail *const *list, uint64_t now, uint64_t *next)
 {
     for (bora_generation *late; (late = past_deadline(*list, now, next));)
-        bora_scheduler_refuse(scheduler, bora_scheduler_withdraw(scheduler, late->id), BORA_REASON_DEADLINE, BORA_OK,
-                              NULL);
+        bora_scheduler_refuse(scheduler, bora_queue_withdraw(scheduler, late->id), BORA_REASON_DEADLINE, BORA_OK, NULL);
 }
 
 int bora_scheduler_expire(bora_scheduler *scheduler)

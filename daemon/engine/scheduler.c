@@ -91,7 +91,7 @@ void bora_scheduler_finish(bora_scheduler *scheduler, bora_task *task, int reaso
     scheduler->n_running--;
     leave_step(scheduler, task);
     scheduler->counts.n_cancelled += reason == BORA_REASON_CANCELLED;
-    size_t owner = bora_scheduler_owner(scheduler, task->generation->owner);
+    size_t owner = bora_queue_owner(scheduler, task->generation->owner);
     scheduler->owners[owner].n_tasks--; /* it was made when the task began */
     bora_event *last = NULL;
     bora_event *first = bora_task_finish(task, &scheduler->shelf, reason, status, error, &last);
@@ -117,7 +117,7 @@ static bool cancel(bora_scheduler *scheduler, uint64_t id)
     bool found = false;
     for (bora_task *task; (task = find_task(scheduler, id)); found = true)
         bora_scheduler_finish(scheduler, task, BORA_REASON_CANCELLED, BORA_OK, NULL);
-    bora_generation *generation = found ? NULL : bora_scheduler_withdraw(scheduler, id);
+    bora_generation *generation = found ? NULL : bora_queue_withdraw(scheduler, id);
     if (generation)
         bora_scheduler_refuse(scheduler, generation, BORA_REASON_CANCELLED, BORA_OK, NULL);
     return found || generation;
@@ -128,7 +128,7 @@ static void refuse_all(bora_scheduler *scheduler, bora_mail **list, int reason, 
 {
     while (*list) {
         uint64_t id = ((bora_generation *)*list)->id;
-        bora_scheduler_refuse(scheduler, bora_scheduler_withdraw(scheduler, id), reason, status, error);
+        bora_scheduler_refuse(scheduler, bora_queue_withdraw(scheduler, id), reason, status, error);
     }
 }
 
@@ -279,7 +279,7 @@ static void *engine_main(void *arg)
             obey(scheduler, order);
         wait_ms = bora_scheduler_expire(scheduler);
         bora_scheduler_admit(scheduler);
-        bora_scheduler_forget_owners(scheduler);
+        bora_queue_forget_owners(scheduler);
         bora_scheduler_update_stats(scheduler);
         has_run = scheduler->running != NULL;
         if (has_run)

@@ -71,6 +71,8 @@ typedef struct bora_generation {
     uint32_t n_tasks;    /* of its choices, those that run */
     uint32_t told_place; /* the position that its last QUEUED said */
     uint64_t told_ns;
+    struct bora_generation *next_in_line; /* of its owner, in the queue's order */
+    uint64_t arrival;
     uint64_t store_size; /* bytes of restore, taken from the ledger's store account by the caller */
     bora_ledger *ledger; /* that they go back to */
 } bora_generation;

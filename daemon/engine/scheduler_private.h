@@ -37,6 +37,13 @@ typedef struct bora_command {
     size_t n_items;
 } bora_command;
 
+/* Generations of one owner that wait, in the order of their arrival. Made anew when somebody asks for the order. */
+typedef struct bora_line {
+    bora_generation *first, *last;
+} bora_line;
+
+#define BORA_QUEUE_LINES 2u /* the others, the background */
+
 /* An owner who has generations here. */
 typedef struct bora_engine_owner {
     char name[BORA_OWNER_SIZE];
@@ -44,6 +51,9 @@ typedef struct bora_engine_owner {
     uint32_t n_waiting;
     uint64_t last_begun;     /* number of the generation that began last; 0: none yet */
     bora_plan_served served; /* those who come start where the ones served least stand */
+    bora_line lines[BORA_QUEUE_LINES];
+    uint32_t next_tasks; /* n_tasks and last_begun as they will be when those before in the queue have begun */
+    uint64_t next_begun;
 } bora_engine_owner;
 
 struct bora_scheduler {
@@ -84,6 +94,8 @@ struct bora_scheduler {
     bora_pace pace;
     uint64_t step_number, n_begun;
     bora_mail *waiting;                    /* generations that wait for a place, in order of arrival */
+    bool has_untold;                       /* somebody who waits was never told its place */
+    uint64_t told_ns;                      /* when places were told last */
     bora_mail *restoring;                  /* generations whose pages are being fetched: room is promised */
     bora_mail *postponed, **postponed_end; /* commands that came during a step */
     bora_shelf shelf;
@@ -115,20 +127,31 @@ void bora_scheduler_refuse(bora_scheduler *scheduler, bora_generation *generatio
 /* Reads the mail during a step: cancels and stop take effect, the rest is postponed. */
 void bora_scheduler_between(void *arg);
 
-/* ---- admission.c ---- */
+/* ---- queue.c ---- */
 
 /* The owner's entry, made if need be; SIZE_MAX without memory. */
-size_t bora_scheduler_owner(bora_scheduler *scheduler, const char *name);
+size_t bora_queue_owner(bora_scheduler *scheduler, const char *name);
 /* Owners without generations are forgotten. */
-void bora_scheduler_forget_owners(bora_scheduler *scheduler);
+void bora_queue_forget_owners(bora_scheduler *scheduler);
+/* It waits, as the last of its owner. */
+void bora_queue_add(bora_scheduler *scheduler, bora_generation *generation, size_t owner);
+/* Takes the one with that id out of a list of generations; NULL: it is not there. */
+bora_generation *bora_queue_take(bora_mail **list, uint64_t id);
+/* Takes a generation that waits (or whose pages are being fetched) out of its list; NULL: it is in none. */
+bora_generation *bora_queue_withdraw(bora_scheduler *scheduler, uint64_t id);
+/* Whose turn it is; it stays. NULL: nobody waits. */
+bora_generation *bora_queue_next(bora_scheduler *scheduler);
+/* Tells those that wait where they stand: when they begin to, and when it has changed, at most once a second. */
+void bora_queue_tell(bora_scheduler *scheduler);
+
+/* ---- admission.c ---- */
+
 /* Takes a generation in: it waits, or is refused at once if it can never run. */
 void bora_scheduler_enqueue(bora_scheduler *scheduler, bora_generation *generation);
 /* Starts what can be started. */
 void bora_scheduler_admit(bora_scheduler *scheduler);
 /* PAGES has come. Takes what the command holds. */
 void bora_scheduler_restore(bora_scheduler *scheduler, bora_command *order);
-/* Takes a generation that waits (or whose pages are being fetched) out of its list; NULL: it is in none. */
-bora_generation *bora_scheduler_withdraw(bora_scheduler *scheduler, uint64_t id);
 /* Ends what is past its deadline; returns ms until the next deadline, -1: there is none. */
 int bora_scheduler_expire(bora_scheduler *scheduler);
 /* The promised bytes that a task has not used yet. */

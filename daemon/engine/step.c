@@ -22,7 +22,7 @@ static bool list_items(bora_scheduler *scheduler, uint32_t *ret_n_decoding)
     bora_plan_item *item = scheduler->items;
     for (const bora_task *task = scheduler->running; task; task = task->next) {
         *item++ = (bora_plan_item){
-            .owner = (uint32_t)bora_scheduler_owner(scheduler, task->generation->owner), /* made by enqueue */
+            .owner = (uint32_t)bora_queue_owner(scheduler, task->generation->owner), /* made by enqueue */
             .is_background = task->generation->is_background,
             .is_decoding = bora_task_is_decoding(task),
             .n_left = bora_task_n_left(task),
@@ -108,7 +108,7 @@ static bora_status split_choices(bora_scheduler *scheduler, bora_task *task, bor
 {
     uint32_t n = task->generation->n_choices;
     task->promise /= n; /* what it set aside for the others is theirs now */
-    size_t owner = bora_scheduler_owner(scheduler, task->generation->owner);
+    size_t owner = bora_queue_owner(scheduler, task->generation->owner);
     for (uint32_t choice = 1; choice < n; choice++) {
         bora_task *other = NULL;
         bora_status st = bora_task_fork(task, choice, &other, err);
@@ -206,12 +206,15 @@ static void add_to_rate(bora_scheduler *scheduler, uint64_t from_ns, uint64_t to
     (void)pthread_mutex_unlock(&scheduler->stats_lock);
 }
 
-static uint64_t part_ns(const bora_profile *before, const bora_profile *after, uint32_t first, uint32_t last)
+/* "3, 7, 12": whose rows were in the step; cut if there are many. Those that were cancelled meanwhile are not there. */
+static void name_requests(const bora_scheduler *scheduler, char *ret, size_t size)
 {
-    uint64_t ns = 0;
-    for (uint32_t kind = first; kind <= last; kind++)
-        ns += after->ns[kind] - before->ns[kind];
-    return ns;
+    size_t used = 0;
+    ret[0] = '\0';
+    for (uint32_t i = 0; i < scheduler->n_in_step && used < size; i++)
+        if (scheduler->in_step[i])
+            used += (size_t)snprintf(ret + used, size - used, "%s%llu", used ? ", " : "",
+                                     (unsigned long long)scheduler->in_step[i]->generation->id);
 }
 
 static void tell_slow(bora_scheduler *scheduler, const step_size *size, uint64_t ns, const bora_profile *before)
@@ -221,17 +224,18 @@ static void tell_slow(bora_scheduler *scheduler, const step_size *size, uint64_t
     scheduler->counts.n_slow_steps++;
     bora_profile after;
     bora_pipeline_profile(scheduler->pipeline, &after);
-    char phases[256];
+    char phases[256], requests[256];
     size_t used = 0;
     phases[0] = '\0';
     for (uint32_t kind = 0; kind < BORA_PROFILE_COUNT && used < sizeof phases; kind++) {
-        uint64_t ms = part_ns(before, &after, kind, kind) / 1000000;
+        uint64_t ms = (after.ns[kind] - before->ns[kind]) / 1000000;
         if (ms > 0)
             used += (size_t)snprintf(phases + used, sizeof phases - used, " %s %llu", bora_profile_name(kind),
                                      (unsigned long long)ms); /* cut if too long */
     }
-    bora_logf(scheduler->log, BORA_LOG_WARN, "slow step: %llu ms for %u decoding and %u prompt rows of %u requests;%s",
-              (unsigned long long)(ns / 1000000), size->n_decoding, size->n_prompt, scheduler->n_in_step, phases);
+    name_requests(scheduler, requests, sizeof requests);
+    bora_logf(scheduler->log, BORA_LOG_WARN, "slow step: %llu ms for %u decoding and %u prompt rows of requests %s;%s",
+              (unsigned long long)(ns / 1000000), size->n_decoding, size->n_prompt, requests, phases);
 }
 
 void bora_scheduler_step(bora_scheduler *scheduler)
@@ -253,6 +257,7 @@ void bora_scheduler_step(bora_scheduler *scheduler)
     const uint64_t run_ns = bora_task_now_ns() - begun_ns;
     scheduler->was_given_up = false;
     scheduler->counts.n_steps++;
+    tell_slow(scheduler, &size, run_ns, &profile); /* while all that were in it are there */
     if (n_parts == 0) {
         fail_task(scheduler, scheduler->running, st, &err);
     } else if (st == BORA_OK || n_parts == 1) {
@@ -271,7 +276,6 @@ void bora_scheduler_step(bora_scheduler *scheduler)
     }
     if (!scheduler->has_dropped && st == BORA_OK)
         bora_pace_learn(&scheduler->pace, size.n_decoding, size.n_prompt, run_ns);
-    tell_slow(scheduler, &size, run_ns, &profile);
     scheduler->n_in_step = 0;
     scheduler->counts.step_ns = run_ns;
     scheduler->counts.step_rows = size.n_decoding + size.n_prompt;

@@ -2,6 +2,7 @@
  * begun ever lacks memory, and nothing stands still. */
 #include "scheduler_fixture.h"
 
+#include "engine/plan.h"
 #include "engine/task.h"
 
 #define STEADY 3000 /* tokens of an answer that does not end in a test: its cache is as large as they get */
@@ -154,6 +155,8 @@ static void test_owners_take_turns(void **state)
         b[i] = submit(f, steady(i, "b"));
     c = submit(f, steady(0, "c"));
     await_queued(f, c);
+    assert_int_equal(c->place, 2); /* as it will be, whoever came first */
+    assert_int_equal(c->n_waiting, 7);
     record *order[] = {first, b[0], c, a[0], b[1], a[1], a[2], a[3]};
     for (size_t i = 0; i + 1 < BORA_ARRAY_SIZE(order); i++) {
         end(f, order[i]);
@@ -182,6 +185,31 @@ static void test_interactive_first(void **state)
     end(f, interactive);
     await_start(f, background);
     end(f, background);
+}
+
+/* However many others ask for, once in so many beginnings it is the background's turn. */
+static void test_background_has_its_turn(void **state)
+{
+    fixture *f = *state;
+    engine_leave_room(&f->engine, kv_max(f) + kv_max(f) / 2);
+    record *running = submit(f, steady(0, "a"));
+    await_start(f, running);
+    bora_generation *generation = steady(1, "b");
+    generation->is_background = true;
+    record *background = submit(f, generation);
+    uint32_t n_before = 0;
+    for (record *next; background->n_started == 0; running = next, n_before++) {
+        next = submit(f, steady(2, "a"));
+        await_queued(f, next);
+        end(f, running);
+        while (next->n_started + background->n_started == 0)
+            take(f);
+        if (background->n_started)
+            end(f, background);
+    }
+    assert_int_equal(n_before, BORA_PLAN_BACKGROUND_EVERY - 2); /* beside the first here, and one in the set-up */
+    await_start(f, running);
+    end(f, running);
 }
 
 /* ---- making room --------------------------------------------------------------------------------------------------
@@ -777,6 +805,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_waits_for_room, setup_quant, teardown),
         cmocka_unit_test_setup_teardown(test_too_large, setup_quant, teardown),
         cmocka_unit_test_setup_teardown(test_owners_take_turns, setup_quant, teardown),
+        cmocka_unit_test_setup_teardown(test_background_has_its_turn, setup_quant, teardown),
         cmocka_unit_test_setup_teardown(test_interactive_first, setup_quant, teardown),
         cmocka_unit_test_setup_teardown(test_left_overs_go_first, setup_shelf, teardown),
         cmocka_unit_test_setup_teardown(test_pressure, setup_quant, teardown),
