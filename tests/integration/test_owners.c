@@ -169,6 +169,9 @@ static void be_another_user(const char *foreign_id)
     bora_pack_string(&pack, "kind", "attention");
     bora_pack_string(&pack, "name", "reference");
     EXPECT(refused(&s, &pack, "permission"));
+    pack = ask(&s, "model.load");
+    bora_pack_string(&pack, "model", BORA_SOURCE_DIR "/models/bora-tiny/bora-tiny-q8_0.gguf");
+    EXPECT(refused(&s, &pack, "permission"));
     pack = ask(&s, "plugin.info");
     bora_pack_string(&pack, "kind", "attention");
     bora_pack_string(&pack, "name", BORA_BUILD_DIR "/lib/bora/plugins/attention-reference.so");
