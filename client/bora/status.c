@@ -79,8 +79,9 @@ static void append_account(bora_text *text, const bora_client_value *key, uint64
     }
 }
 
-/* memory: the map of that name; type: elements of the caches. */
-static void add_memory(bora_table *table, const bora_client_value *memory, const char *type, size_t type_size)
+/* memory: the map of that name; promised: bytes beside it; type: elements of the caches. */
+static void add_memory(bora_table *table, const bora_client_value *memory, uint64_t promised, const char *type,
+                       size_t type_size)
 {
     bora_text accounts = {0};
     for (uint32_t i = 0; i < bora_client_value_count(memory); i++) {
@@ -94,6 +95,10 @@ static void add_memory(bora_table *table, const bora_client_value *memory, const
     bora_table_add(table, "resident");
     bora_table_addf(table, "%s; at most %s were in use so far", bora_show_bytes(number(memory, "rss_bytes")).text,
                     bora_show_bytes(number(memory, "peak")).text);
+    if (promised) {
+        bora_table_add(table, "promised");
+        bora_table_addf(table, "%s more to the answers under way", bora_show_bytes(promised).text);
+    }
     bora_text_release(&accounts);
 }
 
@@ -130,7 +135,7 @@ static void add_facts(bora_table *table, const bora_client_value *value)
     bora_table_add(table, "processor");
     add_text(table, value, "cpu");
     add_plugins(table, bora_client_value_get(value, "plugins"));
-    add_memory(table, bora_client_value_get(value, "memory"), type, type_size);
+    add_memory(table, bora_client_value_get(value, "memory"), number(value, "promised_bytes"), type, type_size);
     bora_table_add(table, "work");
     bora_table_addf(table, "%s running, %s waiting, %s connection%s", bora_show_count(number(value, "n_running")).text,
                     bora_show_count(number(value, "n_waiting")).text, bora_show_count(n_connections).text,

@@ -123,7 +123,7 @@ static bar bar_of(uint64_t part, uint64_t whole)
     return b;
 }
 
-static bool write_memory(FILE *file, const bora_client_value *memory)
+static bool write_memory(FILE *file, const bora_client_value *memory, uint64_t promised)
 {
     static const bora_column columns[] = {{NULL, false}, {NULL, false}, {NULL, true}};
     uint64_t limit = number(memory, "limit"), used = number(memory, "used");
@@ -144,6 +144,11 @@ static bool write_memory(FILE *file, const bora_client_value *memory)
         bora_table_addf(&table, "  %.*s", name_size < 32 ? (int)name_size : 32, name);
         bora_table_add(&table, bar_of(size, limit).text);
         bora_table_add(&table, bora_show_bytes(size).text);
+    }
+    if (promised) {
+        bora_table_add(&table, "  promised");
+        bora_table_add(&table, bar_of(promised, limit).text);
+        bora_table_add(&table, bora_show_bytes(promised).text);
     }
     bool done = bora_table_write(&table, file);
     bora_table_release(&table);
@@ -188,6 +193,6 @@ bool bora_top_page(FILE *file, const bora_client_value *status, bora_top_past *p
 {
     write_facts(file, status, past);
     return write_plugins(file, bora_client_value_get(status, "plugins")) &&
-           write_memory(file, bora_client_value_get(status, "memory")) &&
+           write_memory(file, bora_client_value_get(status, "memory"), number(status, "promised_bytes")) &&
            write_sessions(file, bora_client_value_get(status, "sessions"));
 }

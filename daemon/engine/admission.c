@@ -57,7 +57,7 @@ uint64_t bora_task_unused(const bora_task *task)
     return task->promise > bytes ? task->promise - bytes : 0;
 }
 
-static uint64_t promised(const bora_scheduler *scheduler)
+uint64_t bora_scheduler_promised(const bora_scheduler *scheduler)
 {
     uint64_t sum = 0;
     for (const bora_task *task = scheduler->running; task; task = task->next)
@@ -88,7 +88,7 @@ static uint64_t missing_for(const bora_scheduler *scheduler, const bora_generati
     uint64_t has = generation->sequence ? bora_sequence_bytes(generation->sequence) : 0;
     uint64_t need = generation->promise > has ? generation->promise - has : 0;
     uint64_t kv = state.accounts[BORA_LEDGER_KV], whole = unshared(scheduler);
-    uint64_t taken = state.used - kv + (kv > whole ? kv : whole) + promised(scheduler);
+    uint64_t taken = state.used - kv + (kv > whole ? kv : whole) + bora_scheduler_promised(scheduler);
     return taken + need > state.limit ? taken + need - state.limit : 0;
 }
 

@@ -41,6 +41,7 @@ void bora_scheduler_update_stats(bora_scheduler *scheduler)
         stats.shelf_bytes += bytes;
         stats.n_left_over++;
     }
+    stats.promised_bytes = bora_scheduler_promised(scheduler);
     stats.is_loading = scheduler->is_loading;
     stats.n_running = scheduler->n_running;
     stats.n_waiting = count_mail(scheduler->waiting) + count_mail(scheduler->restoring);

@@ -196,6 +196,7 @@ typedef struct bora_scheduler_stats {
     uint64_t busy_ns;                   /* in steps, since start */
     uint64_t kv_bytes;                  /* of all sequences, after the last step */
     uint64_t shelf_bytes;               /* of these, sequences that no session or generation has */
+    uint64_t promised_bytes;            /* set aside for those that run, not used yet */
     uint32_t n_on_shelf, n_left_over;   /* sequences at rest; of these, of no session */
     double prompt_rate, generated_rate; /* tokens per second over the last seconds: bora_rate_get */
 } bora_scheduler_stats;

@@ -156,6 +156,8 @@ void bora_scheduler_restore(bora_scheduler *scheduler, bora_command *order);
 int bora_scheduler_expire(bora_scheduler *scheduler);
 /* The promised bytes that a task has not used yet. */
 uint64_t bora_task_unused(const bora_task *task);
+/* The same of all that run or whose pages are being fetched. */
+uint64_t bora_scheduler_promised(const bora_scheduler *scheduler);
 
 /* ---- step.c ---- */
 

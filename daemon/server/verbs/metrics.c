@@ -149,6 +149,7 @@ static void add_memory(page *p, const bora_server *server, const bora_scheduler_
     head(p, "memory_bytes", "What is used, by account.");
     for (uint32_t account = 0; account < BORA_LEDGER_COUNT; account++)
         sample(p, "memory_bytes", "account", bora_ledger_name(account), books.accounts[account]);
+    whole(p, "memory_promised_bytes", "Set aside for generations that run, not used yet.", stats->promised_bytes);
     whole(p, "resident_bytes", "What the system has in memory for the process.", bora_machine_rss());
     whole(p, "kv_bytes", "Keys and values of all sequences.", stats->kv_bytes);
     whole(p, "shelf_bytes", "Of these, sequences that no session or generation has.", stats->shelf_bytes);

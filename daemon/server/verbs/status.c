@@ -47,6 +47,7 @@ static void pack_engine(bora_pack *pack, const bora_scheduler_stats *stats)
     bora_pack_uint(pack, "n_on_shelf", stats->n_on_shelf);
     bora_pack_uint(pack, "n_left_over", stats->n_left_over);
     bora_pack_uint(pack, "shelf_bytes", stats->shelf_bytes);
+    bora_pack_uint(pack, "promised_bytes", stats->promised_bytes);
 }
 
 static void pack_limits(bora_pack *pack, const bora_server *server)

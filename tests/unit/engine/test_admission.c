@@ -109,6 +109,7 @@ static void test_waits_for_room(void **state)
     await_tokens(f, r[0], r[0]->n_tokens + 3); /* a step later everybody can see it */
     assert_int_equal(stats_of(f).n_running, 2);
     assert_int_equal(stats_of(f).n_waiting, 2);
+    assert_in_range(stats_of(f).promised_bytes, 1, 2 * kv_max(f)); /* some of it is used already */
     end(f, r[0]);
     await_start(f, r[2]);
     assert_int_equal(r[3]->n_started, 0);
@@ -118,6 +119,7 @@ static void test_waits_for_room(void **state)
     end(f, r[1]);
     end(f, r[2]);
     assert_int_equal(f->n_pressures, 0); /* nobody had anything to close */
+    assert_int_equal(stats_of(f).promised_bytes, 0);
     bora_ledger_get(f->engine.ledger, &books);
     assert_int_equal(books.accounts[BORA_LEDGER_KV], before);
 }
