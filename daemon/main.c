@@ -13,6 +13,7 @@
 #include "base/ledger.h"
 #include "base/machine_memory.h"
 #include "base/memory.h"
+#include "base/program.h"
 #include "endpoint.h"
 #include "server/server.h"
 
@@ -172,22 +173,6 @@ static bora_status configure(borad *self, int argc, char **argv, const command_l
 }
 
 /* ---- places ------------------------------------------------------------------------------------------------- */
-
-static bora_status find_base(borad *self, bora_error *err)
-{
-    char exe[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (n <= 0)
-        return bora_fail(err, BORA_E_IO, "own path: %s", strerror(errno));
-    exe[n] = '\0';
-    for (int i = 0; i < 2; i++) { /* bin/borad */
-        char *slash = strrchr(exe, '/');
-        if (slash)
-            *slash = '\0';
-    }
-    self->base = bora_strdup(exe);
-    return self->base ? BORA_OK : bora_fail(err, BORA_E_NOMEM, "own path");
-}
 
 /* What is configured, by path or by name. */
 static bora_status find_configured_model(borad *self, bora_error *err)
@@ -428,7 +413,7 @@ static bora_status serve(borad *self, bora_error *err)
 
 static bora_status run(borad *self, bool check_only, bora_error *err)
 {
-    bora_status st = find_base(self, err);
+    bora_status st = bora_program_base(&self->base, err);
     if (st == BORA_OK)
         st = find_model(self, err);
     if (st != BORA_OK)

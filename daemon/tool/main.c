@@ -3,6 +3,7 @@
 
 #include "base/guard.h"
 #include "base/memory.h"
+#include "base/program.h"
 #include "model/blocks.h"
 
 #include <errno.h>
@@ -327,21 +328,10 @@ static bool parse_option(int opt, arguments *args)
     }
 }
 
-/* The program is in PREFIX/bin, the plugins are in PREFIX/lib: the same in the build tree and when installed. */
 static char *default_plugin_path(void)
 {
-    char exe[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (n <= 0)
-        return NULL;
-    exe[n] = '\0';
-    for (int i = 0; i < 2; i++) {
-        char *slash = strrchr(exe, '/');
-        if (!slash)
-            return NULL;
-        *slash = '\0';
-    }
-    return bora_format("%s/lib/bora/plugins", exe);
+    BORA_CLEANUP(bora_freep) char *base = NULL;
+    return bora_program_base(&base, NULL) == BORA_OK ? bora_format("%s/lib/bora/plugins", base) : NULL;
 }
 
 static bora_status read_all(FILE *stream, const char *name, bora_text *text, bora_error *err)

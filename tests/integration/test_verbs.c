@@ -130,14 +130,15 @@ static void status_has_its_fields(void **state)
     generate(f, &g, &answer);
     const bora_client_value *status = ask(f, "status", NULL, NULL);
     assert_true(bora_test_fields(
-        status, "id:uint event:text version:text pid:uint uptime_ms:uint state:text model:text model_path:text "
-                "n_running:uint n_waiting:uint n_connections:uint kv_bytes:uint weight_bytes:uint memory:map "
-                "n_prompt_tokens:uint n_generated_tokens:uint n_steps:uint n_slow_steps:uint busy_ms:float "
-                "last_step_ms:float last_step_rows:uint n_reused_tokens:uint n_cancelled:uint n_swaps:uint "
-                "n_pressures:uint n_on_shelf:uint n_left_over:uint shelf_bytes:uint promised_bytes:uint limits:map plugins:map "
-                "prompt_tokens_per_second:float "
-                "generated_tokens_per_second:float n_threads:uint n_stages:uint kv_dtype:text cpu:text "
-                "sessions:array"));
+        status,
+        "id:uint event:text version:text pid:uint uptime_ms:uint state:text model:text model_path:text "
+        "n_running:uint n_waiting:uint n_connections:uint kv_bytes:uint weight_bytes:uint memory:map "
+        "n_prompt_tokens:uint n_generated_tokens:uint n_steps:uint n_slow_steps:uint busy_ms:float "
+        "last_step_ms:float last_step_rows:uint n_reused_tokens:uint n_cancelled:uint n_swaps:uint "
+        "n_pressures:uint n_on_shelf:uint n_left_over:uint shelf_bytes:uint promised_bytes:uint limits:map plugins:map "
+        "prompt_tokens_per_second:float "
+        "generated_tokens_per_second:float n_threads:uint n_stages:uint kv_dtype:text cpu:text "
+        "sessions:array"));
     assert_text(get(status, "version"), BORA_VERSION);
     assert_text(get(status, "state"), "ready");
     assert_text(get(status, "model"), "bora-tiny");

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mailbox.h"
 #include "base/memory.h"
+#include "base/program.h"
 #include "base/size.h"
 #include "base/status.h"
 
@@ -196,10 +197,27 @@ static void test_files(void **state)
     assert_int_equal(unlink(path), 0);
 }
 
+/* BUILD/tests/unit/base/test_base: above its folder is BUILD/tests/unit. */
+static void test_program_base(void **state)
+{
+    (void)state;
+    char *base = NULL;
+    bora_error err = {""};
+    assert_int_equal(bora_program_base(&base, &err), BORA_OK);
+    assert_int_equal(base[0], '/');
+    assert_true(strlen(base) > 11);
+    assert_string_equal(base + strlen(base) - 11, "/tests/unit");
+    bora_free(base);
+    (void)bora_memory_fail_at(1);
+    assert_int_equal(bora_program_base(&base, &err), BORA_E_NOMEM);
+    (void)bora_memory_fail_at(0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_status_names),
+        cmocka_unit_test(test_program_base),
         cmocka_unit_test(test_sizes_are_checked),
         cmocka_unit_test(test_allocation_can_be_made_to_fail),
         cmocka_unit_test(test_free_memory_goes_back),
