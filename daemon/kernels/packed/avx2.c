@@ -27,7 +27,7 @@ void bora_avx2_store(const bora_avx2_chains *chains, uint32_t n_columns, float *
 
 static void multiply(const bora_strips *w, const bora_input *x, float *y, size_t y_stride, void *scratch)
 {
-    if (bora_input_n_panels(x->n_rows) == 1)
+    if (x->n_rows && bora_input_n_panels(x->n_rows) <= BORA_AVX2_FEW_PANELS)
         bora_avx2_multiply_few(w, x, y, y_stride, scratch);
     else if (x->n_rows)
         bora_avx2_multiply_many(w, x, y, y_stride, scratch);

@@ -1,5 +1,5 @@
-/* One panel: weights come from memory as one stream, each unit once, and lines are fetched ahead of it, a few per
- * block. */
+/* Few panels: weights come from memory as one stream, each unit once for all panels, and lines are fetched ahead of it,
+ * a few per block. */
 #if defined(__x86_64__)
 #include "kernels/packed/avx2_tile.h"
 
@@ -35,19 +35,28 @@ void bora_avx2_multiply_few(const bora_strips *w, const bora_input *x, float *y,
     const bora_avx2_unpacker *unpacker = bora_avx2_unpacker_of(w->dtype);
     const bora_avx2_tile *tiles = types[w->dtype].tiles;
     const bool unpacked = types[w->dtype].unpacked;
-    const bora_panel panel = bora_panel_at(x, 0);
     const size_t unit_size = bora_unit_size(w->dtype);
+    const uint32_t n_panels = bora_input_n_panels(x->n_rows);
+    bora_panel panels[BORA_AVX2_FEW_PANELS];
+    for (uint32_t p = 0; p < n_panels; p++)
+        panels[p] = bora_panel_at(x, p);
     const uint8_t *in = w->units;
     for (uint32_t s = 0; s < w->n_strips; s++) {
-        bora_avx2_chains chains;
-        memset(&chains, 0, sizeof chains);
+        bora_avx2_chains chains[BORA_AVX2_FEW_PANELS];
+        memset(chains, 0, n_panels * sizeof *chains);
         for (size_t u = 0; u < w->n_units; u++, in += unit_size) {
             unpacker->scales(in, scratch);
             if (unpacked)
                 unpacker->quants(in, scratch);
-            bora_avx2_add_unit(tiles, scratch, unpacked ? scratch->q[0] : in, &panel, u, &chains, in + AHEAD);
+            for (uint32_t p = 0; p < n_panels; p++)
+                bora_avx2_add_unit(tiles, scratch, unpacked ? scratch->q[0] : in, &panels[p], u, &chains[p],
+                                   in + AHEAD);
         }
-        bora_avx2_store(&chains, panel.n_columns, y + (size_t)s * BORA_STRIP_ROWS, y_stride);
+        float *out = y + (size_t)s * BORA_STRIP_ROWS;
+        for (uint32_t p = 0; p < n_panels; p++) {
+            bora_avx2_store(&chains[p], panels[p].n_columns, out, y_stride);
+            out += panels[p].n_columns * y_stride;
+        }
     }
 }
 
