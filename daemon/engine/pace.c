@@ -1,7 +1,5 @@
 #include "engine/pace.h"
 
-#include <stdbool.h>
-
 #define KEEP       0.8  /* of the old figure when a new one comes */
 #define AUTO       1.8  /* times a step without prompts */
 #define FIRST_ROWS 16.0 /* while nothing is known */
@@ -50,9 +48,12 @@ void bora_pace_learn(bora_pace *pace, uint32_t n_decoding, uint32_t n_prompt, ui
         follow(&pace->alone_ns, time / n_prompt);
         return;
     }
-    if (n_prompt == 0)
+    if (n_prompt == 0) {
+        if (pace->n_steps - pace->decode_learnt > BORA_PACE_AGE_MAX)
+            pace->decode_ns = 0.0; /* what was is no guide any more */
         follow(&pace->decode_ns, time);
-    else if (pace->decode_ns > 0.0) {
+        pace->decode_learnt = pace->n_steps;
+    } else if (pace->decode_ns > 0.0) {
         /* Rows beside the weights can be nearly free: not less than a tenth of the mean. */
         double added = (time - pace->decode_ns) / n_prompt, mean = time / rows;
         follow(&pace->row_ns, added > mean / 10.0 ? added : mean / 10.0);
@@ -60,6 +61,12 @@ void bora_pace_learn(bora_pace *pace, uint32_t n_decoding, uint32_t n_prompt, ui
         follow(&pace->row_ns, time / rows);
     }
     learn_time(pace, (uint64_t)n_decoding + n_prompt, time);
+}
+
+bool bora_pace_is_due(const bora_pace *pace, uint32_t n_decoding, uint64_t max_step_ns)
+{
+    return n_decoding > 0 && max_step_ns == 0 &&
+           (pace->decode_ns <= 0.0 || pace->n_steps - pace->decode_learnt >= BORA_PACE_AGE_MAX);
 }
 
 uint64_t bora_pace_limit(const bora_pace *pace, uint64_t max_step_ns)

@@ -7,6 +7,7 @@
 #ifndef BORA_ENGINE_PACE_H
 #define BORA_ENGINE_PACE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define BORA_PACE_FLOOR_NS UINT64_C(50000000)   /* steps up to this are never too long */
@@ -20,9 +21,10 @@
 
 /* All zero: nothing is known. */
 typedef struct bora_pace {
-    double decode_ns; /* a step without prompt rows */
-    double row_ns;    /* what a row adds to a step that is larger than any that is known */
-    double alone_ns;  /* what each prompt row takes in a step without others */
+    double decode_ns;       /* a step without prompt rows */
+    uint64_t decode_learnt; /* number of the last such step */
+    double row_ns;          /* what a row adds to a step that is larger than any that is known */
+    double alone_ns;        /* what each prompt row takes in a step without others */
     struct {
         double ns;       /* a step of so many rows in which somebody decodes; 0: not known */
         uint64_t learnt; /* number of the step */
@@ -32,6 +34,9 @@ typedef struct bora_pace {
 
 /* A step of n_decoding and n_prompt rows took ns. */
 void bora_pace_learn(bora_pace *pace, uint32_t n_decoding, uint32_t n_prompt, uint64_t ns);
+/* Whether the next step, in which n_decoding decode, should be one without prompts: the limit goes by what such steps
+ * take, and while prompts come one after the other there would be none for minutes. */
+bool bora_pace_is_due(const bora_pace *pace, uint32_t n_decoding, uint64_t max_step_ns);
 /* What a step may take in which somebody decodes: max_step_ns; without it (0) 1.8 times a step without prompts, at
  * least BORA_PACE_FLOOR_NS. */
 uint64_t bora_pace_limit(const bora_pace *pace, uint64_t max_step_ns);

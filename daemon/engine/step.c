@@ -65,10 +65,11 @@ static step_size build(bora_scheduler *scheduler)
     uint32_t n_parts = options->max_running;
     n_decoding = n_decoding < n_parts ? n_decoding : n_parts;
     uint64_t max_ns = (uint64_t)options->max_step_ms * 1000000;
+    const bool is_due = bora_pace_is_due(&scheduler->pace, n_decoding, max_ns);
     const bora_plan_limits limits = {
         .n_items = n_parts,
         .n_rows = options->batch_tokens,
-        .n_prompt = bora_pace_rows(&scheduler->pace, n_decoding, max_ns, options->batch_tokens),
+        .n_prompt = is_due ? 0 : bora_pace_rows(&scheduler->pace, n_decoding, max_ns, options->batch_tokens),
         .chunk = options->chunk,
     };
     for (size_t i = 0; i < scheduler->n_owners; i++)

@@ -142,6 +142,35 @@ static void test_never_none(void **state)
     }
 }
 
+/* Prompts one after the other, on a machine that gets three times as slow on the way: now and then a step goes without,
+ * so that the limit keeps up with it, up and down. */
+static void test_keeps_up(void **state)
+{
+    (void)state;
+    bora_pace pace = {0};
+    uint32_t n_without = 0;
+    assert_true(bora_pace_is_due(&pace, 4, 0)); /* nothing is known */
+    assert_false(bora_pace_is_due(&pace, 0, 0));
+    assert_false(bora_pace_is_due(&pace, 4, 300 * MS)); /* the limit is what was asked for */
+    for (int i = 0; i < 900; i++) {
+        machine now = large;
+        if (i >= 300 && i < 600)
+            now = (machine){.base_ns = 300 * MS, .decode_row_ns = 3 * MS, .prompt_row_ns = 12 * MS};
+        if (bora_pace_is_due(&pace, 4, 0)) {
+            n_without++;
+            bora_pace_learn(&pace, 4, 0, takes(&now, 4, 0));
+            continue;
+        }
+        uint32_t rows = bora_pace_rows(&pace, 4, 0, 512);
+        bora_pace_learn(&pace, 4, rows, takes(&now, 4, rows));
+        if (i % 300 == 299) { /* 1.8 times a step without leaves room for 20 rows, then as now */
+            assert_in_range(rows, 18, 22);
+            assert_in_range(bora_pace_limit(&pace, 0), takes(&now, 4, 0) * 17 / 10, takes(&now, 4, 0) * 19 / 10);
+        }
+    }
+    assert_in_range(n_without, 900 / (2 * BORA_PACE_AGE_MAX), 900 / BORA_PACE_AGE_MAX + 1);
+}
+
 /* A machine whose matrix product takes 8 rows for the price of one and 16 for that of twice as many, as real ones do:
  * the step is filled up to the tile's edge, not beyond. */
 static void test_tiles(void **state)
@@ -161,9 +190,9 @@ static void test_tiles(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tiles), cmocka_unit_test(test_auto),       cmocka_unit_test(test_max_step),
-        cmocka_unit_test(test_floor), cmocka_unit_test(test_follows),    cmocka_unit_test(test_nearly_free),
-        cmocka_unit_test(test_alone), cmocka_unit_test(test_never_none),
+        cmocka_unit_test(test_keeps_up),    cmocka_unit_test(test_tiles), cmocka_unit_test(test_auto),
+        cmocka_unit_test(test_max_step),    cmocka_unit_test(test_floor), cmocka_unit_test(test_follows),
+        cmocka_unit_test(test_nearly_free), cmocka_unit_test(test_alone), cmocka_unit_test(test_never_none),
     };
     return cmocka_run_group_tests_name("pace", tests, NULL, NULL);
 }

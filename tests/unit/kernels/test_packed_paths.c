@@ -127,7 +127,7 @@ static void test_long(void **state)
     uint64_t random = 44;
     for (uint32_t dtype = PACKED_FIRST; dtype < PACKED_END; dtype++) {
         const bora_tensor w = packed_random_rows(dtype, 16 * 5 - 1, 8448, &random);
-        static const uint32_t ns[] = {1, 4, 38};
+        static const uint32_t ns[] = {1, 4, 21, 38};
         for (size_t i = 0; i < BORA_ARRAY_SIZE(ns); i++) {
             float *x = packed_random_x(ns[i], 8448, &random);
             check_products(path, &w, x, ns[i]);
