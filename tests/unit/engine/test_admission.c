@@ -708,16 +708,42 @@ static record *submit_one(fixture *f, uint32_t *seed)
     return submit(f, generation);
 }
 
+#define SINGLES 4u
+
+/* Those that have ended are put away, with the pages that they hold. */
+static void settle_singles(record *open[SINGLES])
+{
+    for (size_t i = 0; i < SINGLES; i++)
+        if (open[i] && open[i]->n_done) {
+            ended(open[i], BORA_REASON_LENGTH);
+            bora_event_free(open[i]->done);
+            open[i]->done = NULL;
+            open[i] = NULL;
+        }
+}
+
+/* The next event, if one is to come. Not while something that has ended holds memory: the engine may wait for that. */
+static void take_next(fixture *f, const keeper *k, record *const open[SINGLES])
+{
+    bool is_awaited = false, has_ended = false;
+    for (size_t i = 0; i < TALKS + SINGLES; i++) {
+        const record *r = i < TALKS ? k->talks[i].open : open[i - TALKS];
+        is_awaited = is_awaited || (r && !r->n_done);
+        has_ended = has_ended || (r && r->n_done);
+    }
+    if (is_awaited && !has_ended)
+        take(f);
+}
+
 static void soak(fixture *f, uint32_t seed, size_t n_turns)
 {
     keeper *k = with_keeper(f);
-    record *open[4] = {NULL};
+    record *open[SINGLES] = {NULL};
     size_t n_ended = 0, n_begun = 0, n_large = 0;
     bora_ledger_state before, after;
     bora_ledger_get(f->engine.ledger, &before);
     engine_leave_room(&f->engine, kv_max(f) + 2 * page_bytes(f, 2048) + kv_max(f));
     while (n_ended < n_turns) {
-        size_t n_open = 0;
         for (size_t i = 0; i < TALKS; i++) {
             talk *t = &k->talks[i];
             if (t->open && t->open->n_done) {
@@ -738,18 +764,11 @@ static void soak(fixture *f, uint32_t seed, size_t n_turns)
             } else if (t->open && next(&seed) % 64 == 0) {
                 cancel(f, t->open);
             }
-            n_open += t->open != NULL;
         }
-        for (size_t i = 0; i < BORA_ARRAY_SIZE(open); i++) {
-            if (open[i] && open[i]->n_done) {
-                ended(open[i], BORA_REASON_LENGTH);
-                bora_event_free(open[i]->done);
-                open[i]->done = NULL;
-                open[i] = NULL;
-            }
+        settle_singles(open);
+        for (size_t i = 0; i < SINGLES; i++)
             if (!open[i] && n_begun < n_turns)
                 open[i] = submit_one(f, &seed);
-        }
         if (next(&seed) % 16 == 0 && f->n_records + 1 < RECORDS_MAX) {
             bora_generation *large = steady(1, "d");
             large->n_choices = 8;
@@ -757,16 +776,15 @@ static void soak(fixture *f, uint32_t seed, size_t n_turns)
             failed(r, BORA_E_LIMIT);
             n_large++;
         }
-        if (n_open > 0)
-            take(f);
+        take_next(f, k, open);
     }
-    for (size_t i = 0; i < BORA_ARRAY_SIZE(open); i++)
-        if (open[i]) {
-            await(f, open[i]);
-            ended(open[i], BORA_REASON_LENGTH);
-            bora_event_free(open[i]->done);
-            open[i]->done = NULL;
-        }
+    for (bool is_open = true; is_open;) {
+        settle_singles(open);
+        take_next(f, k, open);
+        is_open = false;
+        for (size_t i = 0; i < SINGLES; i++)
+            is_open = is_open || open[i];
+    }
     size_t n_fetched = 0;
     for (size_t i = 0; i < TALKS; i++)
         n_fetched += k->talks[i].n_fetched;
