@@ -17,9 +17,7 @@
 #include "endpoint.h"
 #include "server/server.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <limits.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>

@@ -24,7 +24,9 @@ n_reported=0
 run() {
     local start code
     start=$(date +%s%N)
-    timeout --kill-after=10 "$limit" "${programs[$1]}" >"$logs/$1" 2>&1 </dev/null
+    timeout --kill-after=10 "$limit" "${programs[$1]}" >"$logs/$1" 2>&1 </dev/null &
+    trap 'kill $! 2>/dev/null; exit 130' TERM # timeout passes it on
+    wait $!
     code=$?
     echo "$code $((($(date +%s%N) - start) / 1000000))" >"$logs/$1.part"
     mv "$logs/$1.part" "$logs/$1.end"

@@ -207,15 +207,22 @@ static void add_to_rate(bora_scheduler *scheduler, uint64_t from_ns, uint64_t to
     (void)pthread_mutex_unlock(&scheduler->stats_lock);
 }
 
-/* "3, 7, 12": whose rows were in the step; cut if there are many. Those that were cancelled meanwhile are not there. */
+/* "3, 7, 12": whose rows were in the step; with "..." at the end if there are too many. Those that were cancelled
+ * meanwhile are not there; several answers to one prompt are one request. */
 static void name_requests(const bora_scheduler *scheduler, char *ret, size_t size)
 {
     size_t used = 0;
+    const bora_generation *last = NULL;
     ret[0] = '\0';
-    for (uint32_t i = 0; i < scheduler->n_in_step && used < size; i++)
-        if (scheduler->in_step[i])
-            used += (size_t)snprintf(ret + used, size - used, "%s%llu", used ? ", " : "",
-                                     (unsigned long long)scheduler->in_step[i]->generation->id);
+    for (uint32_t i = 0; i < scheduler->n_in_step && used < size; i++) {
+        const bora_task *task = scheduler->in_step[i];
+        if (!task || task->generation == last)
+            continue;
+        last = task->generation;
+        used += (size_t)snprintf(ret + used, size - used, "%s%llu", used ? ", " : "", (unsigned long long)last->id);
+    }
+    if (used >= size)
+        memcpy(ret + size - 4, "...", 4);
 }
 
 static void tell_slow(bora_scheduler *scheduler, const step_size *size, uint64_t ns, const bora_profile *before)
